@@ -1,0 +1,1 @@
+"""Examples that use the project; nothing in the package depends on them."""
