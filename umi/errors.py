@@ -1,0 +1,75 @@
+"""Every error UMi raises on purpose, in one tree.
+
+    UmiError
+    ├── BadInput                 tell the user what to change; nothing was done
+    │   ├── UnknownTool          a tool name that is not registered
+    │   ├── BadDocument          a toolset document that is not usable OpenAPI
+    │   ├── BadCheckpoint        a checkpoint whose manifest, files or fit are wrong
+    │   └── ContextOverflow      the prompt cannot be made to fit the model's window
+    ├── Unreachable              a toolset document could not be fetched
+    ├── RoleFailure              a role service did not do its part; the run ends as failed
+    │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
+    │   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
+    │   └── RoleOutputInvalid    its text does not follow the role's grammar
+    └── CallRejected             a call that must not be sent; becomes an observation, the planner reacts
+"""
+
+
+class UmiError(Exception):
+    """Base of all errors that carry a message fit for a user."""
+
+
+class BadInput(UmiError):
+    """The caller of UMi must change something. `field` names the part of the input that is wrong."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownTool(BadInput):
+    """A query names a tool that no toolset holds."""
+
+
+class BadDocument(BadInput):
+    """A toolset document is not OpenAPI 3, or an operation in it cannot be understood."""
+
+
+class BadCheckpoint(BadInput):
+    """A checkpoint directory must not be served: the message says which file or field is wrong."""
+
+
+class ContextOverflow(BadInput):
+    """Tools, query and newest step alone are longer than the role's input window."""
+
+
+class Unreachable(UmiError):
+    """A document that a user named by URL could not be fetched."""
+
+
+class RoleFailure(UmiError):
+    """A role did not do its part. `role` names it."""
+
+    def __init__(self, role: str, message: str) -> None:
+        super().__init__(f"{role}: {message}")
+        self.role = role
+
+
+class RoleUnavailable(RoleFailure):
+    """The role's service is down, not ready or too slow for the run's deadline."""
+
+
+class RoleOverloaded(RoleFailure):
+    """The role's service has a full queue; come back after `retry_after` seconds."""
+
+    def __init__(self, role: str, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(role, message)
+        self.retry_after = retry_after
+
+
+class RoleOutputInvalid(RoleFailure):
+    """The role's model wrote something that its grammar does not allow, or was cut off at its token limit."""
+
+
+class CallRejected(UmiError):
+    """A tool call that must not leave the process: unknown tool, arguments that break the schema, forbidden address."""

@@ -1,0 +1,99 @@
+"""The checkpoint manifest: what a directory of weights is, what it was made from, and how to prompt it.
+
+A checkpoint is a directory with `manifest.json`, the weights it lists, and its prompt template. A role service serves
+nothing that this module has not read; the trainer writes nothing that it cannot read back.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from umi.errors import BadCheckpoint
+from umi.prompt import PromptTemplate
+from umi.roles import Role
+from umi.trajectory import Frozen
+
+FILE_NAME = "manifest.json"
+TEMPLATE_NAME = "prompt.jinja"
+ALL_ROLES = (Role.PLANNER, Role.CALLER, Role.SUMMARIZER)
+
+
+class Kind(StrEnum):
+    """An adapter sits on a backbone that the service holds already; a full checkpoint replaces it."""
+
+    ADAPTER = "adapter"
+    FULL = "full"
+
+
+class Manifest(Frozen):
+    """The content of `manifest.json`."""
+
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    roles: tuple[Role, ...]
+    kind: Kind
+    backbone: str
+    rank: int | None = None
+    prompt_sha256: str
+    stop: str = "<|im_end|>"
+    max_input_tokens: int = 3072
+    files: dict[str, str]
+    """File name to sha256, for every weight and config file."""
+    parents: tuple[str, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """How it was made: stage, data hash, hyperparameters, library versions, seed."""
+    metrics: dict[str, float] = Field(default_factory=dict[str, float])
+
+
+class Checkpoint:
+    """A verified checkpoint directory: `directory`, `manifest` and `template`."""
+
+    def __init__(self, directory: Path, manifest: Manifest, template: PromptTemplate) -> None:
+        self.directory, self.manifest, self.template = directory, manifest, template
+
+    @classmethod
+    def open(cls, directory: Path) -> "Checkpoint":
+        """Read and verify a checkpoint: manifest, template and the hash of every file.
+
+        Raises BadCheckpoint saying which file is missing or altered.
+        """
+        try:
+            manifest = Manifest.model_validate_json((directory / FILE_NAME).read_bytes())
+            template = PromptTemplate((directory / TEMPLATE_NAME).read_text("utf-8"))
+        except OSError as error:
+            raise BadCheckpoint(f"{directory}: {error.strerror}: {error.filename}") from error
+        except ValidationError as error:
+            raise BadCheckpoint(f"{directory / FILE_NAME}: {error}") from error
+        if template.sha256 != manifest.prompt_sha256:
+            raise BadCheckpoint(f"{directory / TEMPLATE_NAME}: is not the template that the manifest names")
+        for name, expected in manifest.files.items():
+            path = directory / name
+            if "/" in name or path.is_symlink() or not path.is_file():
+                raise BadCheckpoint(f"{path}: missing, or not a plain file of the checkpoint")
+            if sha256(path) != expected:
+                raise BadCheckpoint(f"{path}: content differs from the manifest; copy the checkpoint again")
+        return cls(directory, manifest, template)
+
+    def serves(self, role: Role) -> None:
+        """Raises BadCheckpoint unless the checkpoint was trained for `role`."""
+        if role not in self.manifest.roles:
+            raise BadCheckpoint(f"{self.directory} is for {', '.join(self.manifest.roles)}, not for {role}")
+
+
+def write(directory: Path, template: PromptTemplate, weight_files: list[str], **fields: Any) -> Manifest:
+    """Complete a directory that holds `weight_files` to a checkpoint; `fields` are the rest of the manifest."""
+    (directory / TEMPLATE_NAME).write_text(template.source, "utf-8")
+    hashes = {name: sha256(directory / name) for name in sorted(weight_files)}
+    manifest = Manifest(prompt_sha256=template.sha256, files=hashes, **fields)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (directory / FILE_NAME).write_text(text + "\n", "utf-8")
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""From an HTTP response to the text that a model reads.
+
+Pure: the same bytes give the same observation in training and in serving.
+"""
+
+import html
+import json
+import re
+from typing import Any
+
+MAX_CHARS = 1500
+_ITEMS, _STRING = 20, 300
+_ERROR_FIELDS = ("detail", "message", "error", "title", "reason", "description")
+
+
+def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CHARS) -> str:
+    """What the planner is told of a response.
+
+    JSON is kept compact and shortened by structure (long arrays and strings first); an error keeps its status and its
+    message; HTML becomes text; anything binary is named by type and size.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if status >= 400:
+        return _cut(f"Error {status}: {_message(kind, body) or 'no reason given'}", max_chars)
+    if not body:
+        return f"Done ({status}, no content)."
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return shorten(json.loads(body), max_chars)
+        except ValueError:
+            return _cut("Not valid JSON: " + _text(body), max_chars)
+    if kind == "text/html":
+        return _cut(_plain(_text(body)), max_chars)
+    if kind.startswith("text/") or kind in {"application/xml", "application/yaml"}:
+        return _cut(_text(body), max_chars)
+    return f"Binary response of type {kind or 'unknown'}, {len(body)} bytes; not shown."
+
+
+def shorten(value: Any, max_chars: int = MAX_CHARS) -> str:
+    """Compact JSON of at most `max_chars` characters; arrays and strings are halved until it fits, saying so."""
+    items, string = _ITEMS, _STRING
+    while len(text := _dump(_trim(value, items, string))) > max_chars and (items > 1 or string > 20):
+        items, string = max(1, items // 2), max(20, string // 2)
+    return _cut(text, max_chars)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _trim(value: Any, items: int, string: int) -> Any:
+    match value:
+        case str() if len(value) > string:
+            return f"{value[:string]}… ({len(value)} characters)"
+        case list():
+            kept = [_trim(item, items, string) for item in value[:items]]  # type: ignore[reportUnknownVariableType]
+            return kept + [f"… {len(value) - items} more"] if len(value) > items else kept  # type: ignore[reportUnknownArgumentType]
+        case dict():
+            return {key: _trim(item, items, string) for key, item in value.items()}  # type: ignore[reportUnknownVariableType]
+        case _:
+            return value
+
+
+def _message(kind: str, body: bytes) -> str:
+    if kind == "text/html":
+        return _plain(_text(body))
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return _text(body)
+    if isinstance(data, dict):
+        for field in _ERROR_FIELDS:
+            if found := data.get(field):  # type: ignore[reportUnknownMemberType]
+                return found if isinstance(found, str) else _dump(found)
+    return _dump(data)
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _plain(page: str) -> str:
+    page = re.sub(r"(?is)<(script|style|head)\b.*?</\1\s*>", " ", page)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[:max_chars]}… ({len(text)} characters)"
