@@ -25,7 +25,7 @@ class Calculated(BaseModel):
 
 
 class Equation(BaseModel):
-    equation: str = Field(description="equation like 2*x + 3 = 7", min_length=3, max_length=expressions.MAX_LENGTH)
+    equation: str = Field(description="equation like 2*x+3=7", min_length=3, max_length=expressions.MAX_LENGTH)
     variable: str = Field(default="x", description="unknown to solve for", min_length=1, max_length=1)
 
 

@@ -58,6 +58,7 @@ def test_every_body_field_is_flat_and_described(client: TestClient) -> None:
 
 def test_the_root_lists_each_service_and_is_healthy(client: TestClient) -> None:
     assert client.get("/").json()["rooms"] == "/rooms/openapi.json"
+    assert client.get("/rooms/openapi.json").json()["servers"] == [{"url": "/rooms"}]
     assert client.get("/healthz").json() == {"status": "ok"}
 
 
