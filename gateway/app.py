@@ -1,0 +1,29 @@
+"""The gateway as an ASGI app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from gateway import problems, routes_health, routes_runs, routes_toolsets
+from gateway.limits import BodyLimit
+from gateway.parts import open_gateway
+from gateway.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A gateway that opens its store and clients when it starts serving. Settings default to the environment's."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_gateway(chosen) as gateway:
+            app.state.gateway = gateway
+            yield
+
+    app = FastAPI(title="UMi gateway", description="A tool-using agent of three small LLMs.", lifespan=lifespan)
+    app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
+    problems.install(app)
+    for routes in (routes_runs, routes_toolsets, routes_health):
+        app.include_router(routes.router)
+    return app

@@ -1,0 +1,70 @@
+"""Bodies of the REST API."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
+
+from umi.trajectory import JsonObject, ToolSpec
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+class Body(BaseModel):
+    """A request body; a misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class QueryBody(Body):
+    """A query for the agent."""
+
+    query: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(_not_blank)]
+    tools: Annotated[list[str], Field(max_length=1000)] | None = Field(
+        None, description="Names of the tools that may be used; all when absent."
+    )
+    max_steps: int = Field(8, ge=1, le=32, description="How many turns the planner has, the concluding one included.")
+    deadline_seconds: float = Field(120.0, gt=0, le=600)
+    stream: bool = Field(False, description="Answer with server-sent events as the run goes on.")
+
+
+class ToolsetBody(Body):
+    """A toolset to register: the address of an OpenAPI document, or the document itself."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = None
+    document: JsonObject | None = None
+    base_url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = Field(
+        None, description="Where the operations' paths are appended, in place of the document's servers."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.document is None):
+            raise ValueError("give either url or document")
+        return self
+
+
+class ToolView(BaseModel):
+    """A registered tool."""
+
+    name: str
+    summary: str
+    toolset: str
+    method: str
+    path: str
+    spec: ToolSpec
+
+
+class ToolsetView(BaseModel):
+    """A registered toolset."""
+
+    name: str
+    url: str | None
+    base_url: str
+    tools: list[str]

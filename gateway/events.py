@@ -1,0 +1,125 @@
+"""What happens in a run, as events: they are stored, streamed, and folded into what the API shows."""
+
+import time
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from gateway.problems import RunProblem
+from umi.openapi import HttpRequest
+from umi.trajectory import Call, Frozen, JsonObject, Plan
+from umi.wire import Usage
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    ANSWERED = "answered"
+    GAVE_UP = "gave_up"
+    MAX_STEPS = "max_steps"
+    DEADLINE = "deadline"
+    FAILED = "failed"
+
+
+class ToolOutcome(StrEnum):
+    """How a tool call ended; the label of its metrics."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    TOO_LARGE = "too_large"
+    REJECTED = "rejected"
+
+
+class Payload(Frozen):
+    """What one event says. `type` is its name on the wire."""
+
+    type: ClassVar[str]
+
+
+class RunCreated(Payload):
+    """The run exists; nothing has been asked yet."""
+
+    type: ClassVar[str] = "run.created"
+    query: str
+    tools: list[str]
+    max_steps: int
+    deadline_seconds: float
+
+
+class Planned(Payload):
+    """The planner's turn; opens step `step` (from 1). `seconds` as seen from the gateway."""
+
+    type: ClassVar[str] = "plan"
+    step: int
+    plan: Plan
+    version: str
+    usage: Usage
+    seconds: float
+
+
+class Called(Payload):
+    """The caller's turn. `request` is about to be sent; None when the call was rejected."""
+
+    type: ClassVar[str] = "call"
+    step: int
+    call: Call
+    version: str
+    usage: Usage
+    seconds: float
+    toolset: str | None = None
+    request: HttpRequest | None = None
+
+
+class Observed(Payload):
+    """What came of the call. `status` is the HTTP status when there was a response."""
+
+    type: ClassVar[str] = "observation"
+    step: int
+    observation: str
+    outcome: ToolOutcome
+    status: int | None = None
+    seconds: float = 0.0
+
+
+class RunCompleted(Payload):
+    """The end. Version, usage and `summarize_seconds` belong to the summarizer, if it had its turn."""
+
+    type: ClassVar[str] = "run.completed"
+    outcome: Outcome
+    answer: str | None = None
+    problem: RunProblem | None = None
+    version: str | None = None
+    usage: Usage | None = None
+    summarize_seconds: float | None = None
+    seconds: float = 0.0
+
+
+PAYLOADS: dict[str, type[Payload]] = {kind.type: kind for kind in (RunCreated, Planned, Called, Observed, RunCompleted)}
+
+
+class Event(Frozen):
+    """One entry of a run's log; `seq` counts from 0 without gaps, `at` is seconds since the epoch."""
+
+    run_id: str
+    seq: int
+    type: str
+    at: float = Field(default_factory=time.time)
+    data: JsonObject
+
+    @classmethod
+    def of(cls, run_id: str, seq: int, payload: Payload) -> "Event":
+        """The event that records `payload`."""
+        return cls(run_id=run_id, seq=seq, type=payload.type, data=payload.model_dump(mode="json"))
+
+    @property
+    def payload(self) -> Payload:
+        """The typed content."""
+        return PAYLOADS[self.type].model_validate(self.data)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run ends with this event."""
+        return self.type == RunCompleted.type

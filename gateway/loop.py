@@ -1,0 +1,163 @@
+"""The loop of the agent: plan → call → send → observe → plan … → summarize.
+
+Pure control flow: roles and tools are reached through what is passed in, and everything that happens is emitted as an
+event *before* it counts. A call is emitted, with the request it will make, before that request is sent.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.dispatch import Dispatcher, Reply
+from gateway.events import Called, Observed, Outcome, Payload, Planned, RunCompleted, ToolOutcome
+from gateway.metrics import Metrics
+from gateway.problems import RunProblem, problem_of
+from gateway.roles import Roles
+from gateway.toolsets import Tool
+from umi.errors import CallRejected, ContextOverflow, RoleFailure
+from umi.roles import Turn
+from umi.trajectory import Call, Step, Trajectory
+
+Emit = Callable[[Payload], Awaitable[None]]
+REPEATED = "You have already made this call; it gives the same result again. Do something else. "
+_log = logging.getLogger("umi.gateway")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is asked to do. `max_steps` bounds the planner's turns, the concluding one included."""
+
+    run_id: str
+    query: str
+    tools: dict[str, Tool]
+    max_steps: int
+    deadline_seconds: float
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The beginning: query and tools, no steps. Roles see tool specs only, never addresses."""
+        return Trajectory(query=self.query, tools=tuple(tool.operation.tool for tool in self.tools.values()))
+
+
+class Loop:
+    """Runs jobs; holds no state of any run."""
+
+    def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics) -> None:
+        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+
+    async def run(self, job: Job, emit: Emit) -> RunCompleted:
+        """Run `job` to its end and return the last event, which has been emitted. Raises only what `emit` raises."""
+        started = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + job.deadline_seconds
+        with self._metrics.run():
+            end = await self._until(job, emit, deadline)
+            end = end.model_copy(update={"seconds": time.monotonic() - started})
+            await emit(end)
+        self._metrics.completed(end.outcome)
+        return end
+
+    async def _until(self, job: Job, emit: Emit, deadline: float) -> RunCompleted:
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                return await _Run(job, emit, deadline, self._roles, self._dispatcher, self._metrics).steps()
+        except TimeoutError as error:
+            if limit.expired():
+                return RunCompleted(outcome=Outcome.DEADLINE)
+            return _crashed(job.run_id, error)
+        except (RoleFailure, ContextOverflow) as error:
+            return RunCompleted(outcome=Outcome.FAILED, problem=problem_of(error, job.run_id))
+        except Exception as error:  # the edge: a run is a task of its own, nobody above would ever tell the user
+            return _crashed(job.run_id, error)
+
+
+class _Run:
+    """One run's walk through its steps."""
+
+    def __init__(
+        self, job: Job, emit: Emit, deadline: float, roles: Roles, dispatcher: Dispatcher, metrics: Metrics
+    ) -> None:
+        self._job, self._emit, self._deadline = job, emit, deadline
+        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+        self._trajectory = job.trajectory
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    async def steps(self) -> RunCompleted:
+        for step in range(1, self._job.max_steps + 1):
+            turn = await self._plan(step)
+            if turn is Turn.GIVE_UP:
+                return RunCompleted(outcome=Outcome.GAVE_UP)
+            if turn is Turn.CONCLUSION:
+                return await self._summarize()
+            call, outcome = await self._call(step)
+            await self._observe(step, call, outcome)
+        return RunCompleted(outcome=Outcome.MAX_STEPS)
+
+    async def _plan(self, step: int) -> Turn:
+        started = time.monotonic()
+        reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline)
+        seconds = time.monotonic() - started
+        await self._emit(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
+        self._metrics.step()
+        self._trajectory = self._trajectory.append(Step(plan=reply.plan))
+        return reply.plan.turn
+
+    async def _call(self, step: int) -> tuple[Call, Reply]:
+        started = time.monotonic()
+        reply = await self._roles.call(self._job.run_id, self._trajectory, self._deadline)
+        event = Called(
+            step=step,
+            call=reply.call,
+            version=reply.version,
+            usage=reply.usage,
+            seconds=time.monotonic() - started,
+        )
+        tool = self._job.tools.get(reply.call.tool)
+        try:
+            if tool is None:
+                raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._job.tools)}")
+            event = event.model_copy(update={"request": tool.request(reply.call.arguments), "toolset": tool.toolset})
+        except CallRejected as error:
+            await self._emit(event)
+            return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
+        assert event.request is not None
+        await self._emit(event)
+        answer = await self._dispatcher.send(event.request)
+        self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
+        return reply.call, answer
+
+    async def _observe(self, step: int, call: Call, reply: Reply) -> None:
+        key = (json.dumps([call.tool, call.arguments], sort_keys=True), reply.observation)
+        self._seen[key] += 1
+        text = REPEATED + reply.observation if self._seen[key] > 1 else reply.observation
+        await self._emit(
+            Observed(step=step, observation=text, outcome=reply.outcome, status=reply.status, seconds=reply.seconds)
+        )
+        self._trajectory = self._trajectory.replace_last(call=call, observation=text)
+
+    async def _summarize(self) -> RunCompleted:
+        started = time.monotonic()
+        reply = await self._roles.summarize(self._job.run_id, self._trajectory, self._deadline)
+        return RunCompleted(
+            outcome=Outcome.ANSWERED,
+            answer=reply.answer,
+            version=reply.version,
+            usage=reply.usage,
+            summarize_seconds=time.monotonic() - started,
+        )
+
+
+def _crashed(run_id: str, error: Exception) -> RunCompleted:
+    _log.error("run %s ended in an unexpected error", run_id, exc_info=error)
+    problem = RunProblem(
+        type="internal",
+        title="Internal error",
+        status=500,
+        detail="An unexpected error; the gateway's log has its traceback.",
+        run_id=run_id,
+    )
+    return RunCompleted(outcome=Outcome.FAILED, problem=problem)

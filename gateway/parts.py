@@ -1,0 +1,58 @@
+"""What the routes work with, made once per app when it starts."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import httpx
+from fastapi import Depends, Request
+
+from gateway.dispatch import Dispatcher
+from gateway.loop import Loop
+from gateway.metrics import Metrics
+from gateway.roles import Roles
+from gateway.runs import Runs
+from gateway.settings import Settings
+from gateway.store import Store
+from gateway.toolsets import Registry
+from gateway.transport import create_client
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Settings and parts of one running gateway. `tool_client` dials what users name; roles have a client of their own."""
+
+    settings: Settings
+    metrics: Metrics
+    store: Store
+    registry: Registry
+    roles: Roles
+    runs: Runs
+    tool_client: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Open store and clients, load the toolsets; on leaving, stop all runs first."""
+    if (file := settings.database_file) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        store = await stack.enter_async_context(Store(settings.database))
+        registry = Registry(store, settings.max_toolsets)
+        await registry.load()
+        role_client = await stack.enter_async_context(create_client(settings.role_connections))
+        tool_client = await stack.enter_async_context(create_client(settings.role_connections))
+        roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
+        dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
+        runs = Runs(Loop(roles, dispatcher, metrics), store)
+        stack.push_async_callback(runs.stop)
+        yield Gateway(settings, metrics, store, registry, roles, runs, tool_client)
+
+
+def _current(request: Request) -> Gateway:
+    return cast(Gateway, request.app.state.gateway)
+
+
+Current = Annotated[Gateway, Depends(_current)]

@@ -1,0 +1,116 @@
+"""Errors as application/problem+json (RFC 9457), and which error gets which status."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from umi.errors import (
+    BadDocument,
+    BadInput,
+    ContextOverflow,
+    RoleFailure,
+    RoleOutputInvalid,
+    RoleOverloaded,
+    RoleUnavailable,
+    UmiError,
+    UnknownTool,
+    Unreachable,
+)
+from umi.wire import Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class RunProblem(Problem):
+    """A problem that ended a run; `role` names the service that failed."""
+
+    run_id: str | None = None
+    role: str | None = None
+    retry_after: float | None = None
+
+
+class NotFound(BadInput):
+    """Nothing has that name or id."""
+
+
+# The first match counts, so special errors stand before general ones.
+_STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
+    (NotFound, 404, "not-found", "Not found"),
+    (UnknownTool, 422, "unknown-tool", "Unknown tool"),
+    (BadDocument, 422, "bad-document", "Unusable toolset document"),
+    (ContextOverflow, 422, "context-overflow", "The prompt does not fit the model"),
+    (BadInput, 422, "bad-input", "Bad input"),
+    (Unreachable, 502, "unreachable", "The document could not be fetched"),
+    (RoleOverloaded, 503, "role-overloaded", "A role is overloaded"),
+    (RoleOutputInvalid, 503, "role-output-invalid", "A role wrote nonsense"),
+    (RoleUnavailable, 503, "role-unavailable", "A role is unavailable"),
+    (RoleFailure, 503, "role-failure", "A role failed"),
+    (UmiError, 500, "error", "Error"),
+)
+
+
+def problem_of(error: UmiError, run_id: str | None = None) -> RunProblem:
+    """The problem that tells a user of `error`."""
+    status, kind, title = next((s, k, t) for cls, s, k, t in _STATUS if isinstance(error, cls))
+    return RunProblem(
+        type=kind,
+        title=title,
+        status=status,
+        detail=str(error),
+        field=getattr(error, "field", None),
+        run_id=run_id,
+        role=getattr(error, "role", None),
+        retry_after=getattr(error, "retry_after", None),
+    )
+
+
+def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The response that carries `problem`."""
+    content = problem.model_dump(mode="json", exclude_none=True)
+    if isinstance(problem, RunProblem) and problem.retry_after is not None:
+        headers = {**(headers or {}), "retry-after": str(max(1, round(problem.retry_after)))}
+    return JSONResponse(content, problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    """Every wrong field by name. The input itself is not repeated: it may be a megabyte."""
+    errors: list[dict[str, Any]] = []
+    for wrong in error.errors():
+        if wrong["type"] == "json_invalid":
+            errors.append({"field": "body", "message": f"not valid JSON: {wrong.get('ctx', {}).get('error', '')}"})
+            continue
+        field = ".".join(str(part) for part in wrong["loc"][1:]) or "body"
+        errors.append({"field": field, "message": wrong["msg"].removeprefix("Value error, ")})
+    first = errors[0]
+    detail = f"{first['field']}: {first['message']}"
+    return Problem(type="bad-input", title="Bad input", status=422, detail=detail, field=first["field"], errors=errors)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error as a problem."""
+
+    async def umi(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, UmiError)
+        return respond(problem_of(error))
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return respond(_invalid(error))
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        title = str(error.detail)
+        problem = Problem(type="http", title=title, status=error.status_code, detail=title)
+        return respond(problem, dict(error.headers or {}))
+
+    async def bug(_: Request, error: Exception) -> JSONResponse:
+        detail = "An unexpected error; the gateway's log has its traceback."
+        return respond(Problem(type="internal", title="Internal error", status=500, detail=detail))
+
+    app.add_exception_handler(UmiError, umi)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, bug)

@@ -1,0 +1,68 @@
+"""Registering toolsets and listing tools."""
+
+from fastapi import APIRouter
+
+from gateway.bodies import ToolsetBody, ToolsetView, ToolView
+from gateway.fetch import fetch
+from gateway.parts import Current, Gateway
+from gateway.store import ToolsetRow
+from gateway.toolsets import Toolset
+from umi.trajectory import JsonObject
+
+router = APIRouter(prefix="/v1", tags=["tools"])
+
+
+@router.post("/toolsets", status_code=201)
+async def register(body: ToolsetBody, gateway: Current) -> ToolsetView:
+    """Register a toolset, or replace the one of that name."""
+    document = await _document(body, gateway)
+    if body.base_url is not None:
+        document = {**document, "servers": [{"url": str(body.base_url)}]}
+    row = ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document)
+    return _view(await gateway.registry.register(row))
+
+
+@router.get("/toolsets")
+async def list_toolsets(gateway: Current) -> list[ToolsetView]:
+    """All toolsets in order of registration."""
+    return [_view(toolset) for toolset in gateway.registry.catalogue.toolsets.values()]
+
+
+@router.delete("/toolsets/{name}", status_code=204)
+async def delete(name: str, gateway: Current) -> None:
+    """Forget a toolset; runs in progress keep it."""
+    await gateway.registry.delete(name)
+    gateway.metrics.forget_toolset(name)
+
+
+@router.get("/tools")
+async def list_tools(gateway: Current) -> list[ToolView]:
+    """All tools in order of registration."""
+    return [
+        ToolView(
+            name=tool.name,
+            summary=tool.operation.tool.description,
+            toolset=tool.toolset,
+            method=tool.operation.method,
+            path=tool.operation.path,
+            spec=tool.operation.tool,
+        )
+        for tool in gateway.registry.catalogue.tools.values()
+    ]
+
+
+async def _document(body: ToolsetBody, gateway: Gateway) -> JsonObject:
+    if body.url is None:
+        assert body.document is not None
+        return body.document
+    settings = gateway.settings
+    return await fetch(gateway.tool_client, str(body.url), settings.document_seconds, settings.document_bytes)
+
+
+def _view(toolset: Toolset) -> ToolsetView:
+    return ToolsetView(
+        name=toolset.row.name,
+        url=toolset.row.url,
+        base_url=toolset.tools[0].operation.base_url,
+        tools=[tool.name for tool in toolset.tools],
+    )

@@ -1,0 +1,198 @@
+"""The run store: an append-only log of events per run, and the registered toolsets.
+
+The database is used through SQLAlchemy in threads. All writes go through one writer task, which puts whatever has
+gathered into one transaction: events of many runs share one commit.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from gateway.events import Event, Outcome, RunCompleted, RunCreated
+from gateway.problems import RunProblem
+from umi.trajectory import Frozen, JsonObject
+
+_metadata = sa.MetaData()
+_runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("query", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("outcome", sa.String(16)),
+)
+_events = sa.Table(
+    "events",
+    _metadata,
+    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("type", sa.String(32), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+)
+_toolsets = sa.Table(
+    "toolsets",
+    _metadata,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("url", sa.Text),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+Statement = Callable[[sa.Connection], Any]
+RESTARTED = "the gateway restarted"
+
+
+class ToolsetRow(Frozen):
+    """A registered toolset as it is kept: `document` has one absolute server URL."""
+
+    name: str
+    url: str | None = None
+    document: JsonObject
+
+
+class Store:
+    """Use as an async context manager; entering creates the tables and ends runs that a restart left unfinished."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _configure_sqlite)
+        self._queue: asyncio.Queue[tuple[Statement, asyncio.Future[None]]] = asyncio.Queue()
+        self._grown: dict[str, asyncio.Event] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Store":
+        await asyncio.to_thread(_metadata.create_all, self._engine)
+        self._writer = asyncio.create_task(self._write())
+        await self._fail_unfinished()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._writer is not None
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+        await asyncio.to_thread(self._engine.dispose)
+
+    async def append(self, event: Event) -> None:
+        """Returns when the event is on disk; followers of the run are told."""
+
+        def statement(connection: sa.Connection) -> None:
+            if event.type == RunCreated.type:
+                row = {"id": event.run_id, "query": event.data["query"], "created_at": event.at}
+                connection.execute(_runs.insert().values(row))
+            row = event.model_dump(exclude={"data"})
+            connection.execute(_events.insert().values(**row, data=json.dumps(event.data)))
+            if event.is_last:
+                update = _runs.update().where(_runs.c.id == event.run_id)
+                connection.execute(update.values(outcome=event.data["outcome"]))
+
+        await self._commit(statement)
+        if grown := self._grown.pop(event.run_id, None):
+            grown.set()
+
+    async def events(self, run_id: str, after: int = -1) -> list[Event]:
+        """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
+
+        def read() -> list[Event]:
+            with self._engine.connect() as connection:
+                chosen = _events.select().where(_events.c.run_id == run_id, _events.c.seq > after)
+                rows = connection.execute(chosen.order_by(_events.c.seq)).mappings()
+                return [Event(**{**row, "data": json.loads(row["data"])}) for row in rows]
+
+        return await asyncio.to_thread(read)
+
+    async def follow(self, run_id: str, after: int = -1, patience: float = 10.0) -> AsyncIterator[Event | None]:
+        """Replay, then wait for more until the run's last event; None after every `patience` seconds of silence."""
+        while True:
+            # Taken before reading, so that nothing appended in between is missed.
+            grown = self._grown.setdefault(run_id, asyncio.Event())
+            for event in await self.events(run_id, after):
+                after = event.seq
+                yield event
+                if event.is_last:
+                    return
+            try:
+                async with asyncio.timeout(patience):
+                    await grown.wait()
+            except TimeoutError:
+                yield None
+
+    async def save_toolset(self, row: ToolsetRow) -> None:
+        """Insert, or replace the one of that name in its place."""
+
+        def statement(connection: sa.Connection) -> None:
+            values = {"url": row.url, "document": json.dumps(row.document)}
+            updated = connection.execute(_toolsets.update().where(_toolsets.c.name == row.name).values(values))
+            if not updated.rowcount:
+                connection.execute(_toolsets.insert().values(name=row.name, **values))
+
+        await self._commit(statement)
+
+    async def delete_toolset(self, name: str) -> None:
+        """Forget a toolset."""
+        await self._commit(lambda connection: connection.execute(_toolsets.delete().where(_toolsets.c.name == name)))
+
+    async def toolsets(self) -> list[ToolsetRow]:
+        """All toolsets in the order of their first registration."""
+
+        def read() -> list[ToolsetRow]:
+            with self._engine.connect() as connection:
+                rows = connection.execute(_toolsets.select().order_by(_toolsets.c.position)).mappings()
+                return [ToolsetRow(name=r["name"], url=r["url"], document=json.loads(r["document"])) for r in rows]
+
+        return await asyncio.to_thread(read)
+
+    async def _fail_unfinished(self) -> None:
+        def read() -> list[tuple[str, int]]:
+            with self._engine.connect() as connection:
+                last = sa.select(_events.c.run_id, sa.func.max(_events.c.seq)).join(_runs)
+                found = connection.execute(last.where(_runs.c.outcome.is_(None)).group_by(_events.c.run_id))
+                return [(str(run_id), int(seq)) for run_id, seq in found]
+
+        for run_id, seq in await asyncio.to_thread(read):
+            problem = RunProblem(type="restarted", title="Run lost", status=503, detail=RESTARTED, run_id=run_id)
+            completed = RunCompleted(outcome=Outcome.FAILED, problem=problem)
+            await self.append(Event.of(run_id, seq + 1, completed))
+
+    async def _commit(self, statement: Statement) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((statement, done))
+        await done
+
+    async def _write(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while not self._queue.empty() and len(batch) < 256:
+                batch.append(self._queue.get_nowait())
+            errors = await asyncio.to_thread(self._transact, [statement for statement, _ in batch])
+            for (_, done), error in zip(batch, errors, strict=True):
+                if done.done():
+                    continue
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+    def _transact(self, statements: list[Statement]) -> list[sa.exc.SQLAlchemyError | None]:
+        """All in one commit; if that fails each in its own, so that one bad write does not take the others along."""
+        try:
+            with self._engine.begin() as connection:
+                for statement in statements:
+                    statement(connection)
+        except sa.exc.SQLAlchemyError as error:
+            if len(statements) == 1:
+                return [error]
+            return [self._transact([statement])[0] for statement in statements]
+        return [None] * len(statements)
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    """Readers beside one writer, and a wait instead of an error when the file is locked."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "busy_timeout=5000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,149 @@
+"""The registry of toolsets: named groups of tools, each from one OpenAPI document."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import extend
+
+from gateway.problems import NotFound
+from gateway.retrieval import Retriever
+from gateway.store import Store, ToolsetRow
+from umi.errors import BadDocument, BadInput, CallRejected, UnknownTool
+from umi.openapi import HttpRequest, Operation, build_request, read_document
+from umi.trajectory import JsonObject
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """`pattern`, except that one Python cannot read (documents may mean Java's or ECMA's) is left to the tool."""
+    try:
+        if isinstance(instance, str) and not re.search(pattern, instance):
+            yield ValidationError(f"{instance!r} does not match {pattern!r}")
+    except re.error:
+        return
+
+
+_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # pyright: ignore[reportUnknownMemberType]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """An operation, and the toolset it belongs to."""
+
+    operation: Operation
+    toolset: str
+
+    @property
+    def name(self) -> str:
+        """The name that models use."""
+        return self.operation.tool.name
+
+    @cached_property
+    def _validator(self) -> Any:
+        return _Validator(self.operation.tool.parameters)
+
+    def request(self, arguments: JsonObject) -> HttpRequest:
+        """The request for a call. Raises CallRejected saying what to fix when the arguments break the schema."""
+        if (error := best_match(self._validator.iter_errors(arguments))) is not None:
+            where = ".".join(str(part) for part in error.absolute_path)
+            message = error.message if len(error.message) <= 300 else error.message[:300] + "…"
+            raise CallRejected(f"argument {where!r}: {message}" if where else message)
+        try:
+            return build_request(self.operation, arguments)
+        except ValueError as error:  # half a surrogate pair in a path or query
+            raise CallRejected(f"the arguments cannot be written into a URL: {error}") from error
+
+
+@dataclass(frozen=True)
+class Toolset:
+    """A registered document and its tools, in the document's order."""
+
+    row: ToolsetRow
+    tools: tuple[Tool, ...]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All tools at one moment. A run keeps the catalogue it began with."""
+
+    toolsets: dict[str, Toolset] = field(default_factory=dict[str, Toolset])
+
+    @cached_property
+    def tools(self) -> dict[str, Tool]:
+        """By name, in order of registration."""
+        return {tool.name: tool for toolset in self.toolsets.values() for tool in toolset.tools}
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """The index over all tools."""
+        return Retriever({name: tool.operation.search_text for name, tool in self.tools.items()})
+
+    def offer(self, query: str, names: Sequence[str] | None, k: int) -> dict[str, Tool]:
+        """At most `k` tools for `query` among those named (all, when None). Raises UnknownTool."""
+        if unknown := [name for name in names or () if name not in self.tools]:
+            raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
+        wanted = [name for name in self.tools if names is None or name in names]
+        return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
+
+
+class Registry:
+    """The current catalogue, kept in the store. Changes happen one at a time, each wholly or not at all."""
+
+    def __init__(self, store: Store, max_toolsets: int = 100) -> None:
+        self._store, self._max = store, max_toolsets
+        self._changing = asyncio.Lock()
+        self.catalogue = Catalogue()
+
+    async def load(self) -> None:
+        """Take over what the store holds."""
+        rows = await self._store.toolsets()
+        self.catalogue = Catalogue({row.name: await asyncio.to_thread(read_toolset, row) for row in rows})
+
+    async def register(self, row: ToolsetRow) -> Toolset:
+        """Add a toolset, or replace the one of that name.
+
+        Raises BadDocument, or BadInput when a tool's name is taken by another toolset; then nothing has changed.
+        """
+        toolset = await asyncio.to_thread(read_toolset, row)
+        async with self._changing:
+            others = {name: other for name, other in self.catalogue.toolsets.items() if name != row.name}
+            if len(others) >= self._max:
+                raise BadInput(f"there are {self._max} toolsets already; delete one first", "name")
+            taken = Catalogue(others).tools
+            if clash := [tool.name for tool in toolset.tools if tool.name in taken]:
+                owner = taken[clash[0]].toolset
+                raise BadInput(f"the toolset {owner!r} has a tool named {clash[0]!r} already", "document.paths")
+            changed = Catalogue({**self.catalogue.toolsets, row.name: toolset})
+            await asyncio.to_thread(lambda: changed.retriever)
+            await self._store.save_toolset(row)
+            self.catalogue = changed
+        return toolset
+
+    async def delete(self, name: str) -> None:
+        """Forget a toolset; runs that began with it keep it. Raises NotFound."""
+        async with self._changing:
+            if name not in self.catalogue.toolsets:
+                raise NotFound(f"no toolset is named {name!r}", "name")
+            await self._store.delete_toolset(name)
+            self.catalogue = Catalogue({key: kept for key, kept in self.catalogue.toolsets.items() if key != name})
+
+
+def read_toolset(row: ToolsetRow) -> Toolset:
+    """The tools of a document. Raises BadDocument."""
+    try:
+        operations = read_document(row.document)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+        # The document comes from outside and may have the wrong type anywhere.
+        raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error
+    for operation in operations:
+        try:
+            Draft202012Validator.check_schema(operation.tool.parameters)
+        except SchemaError as error:
+            message = f"{operation.tool.name}: not a usable schema: {error.message[:300]}"
+            raise BadDocument(message, f"document.paths.{operation.path}") from error
+    return Toolset(row, tuple(Tool(operation, row.name) for operation in operations))

@@ -1,0 +1,174 @@
+"""Servers for the gateway's tests: the three roles with a script, and tools that misbehave. All on loopback."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from starlette.types import ASGIApp
+
+from umi.roles import Role, Turn
+from umi.trajectory import Call, Plan
+from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleRequest, SummaryReply, Usage
+
+USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3, seconds=0.01)
+
+
+@contextlib.contextmanager
+def serve(app: ASGIApp, port: int = 0) -> Iterator[str]:
+    """Serve `app` on loopback from a thread and give its base URL."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def plan(turn: Turn, rationale: str = "Because.") -> Plan:
+    """A planner's output."""
+    return Plan(rationale=rationale, turn=turn)
+
+
+def call(tool: str, **arguments: Any) -> Call:
+    """A caller's output."""
+    return Call(tool=tool, arguments=arguments)
+
+
+@dataclass
+class Script:
+    """What the roles answer: the step's number picks plan and call, the last ones repeat.
+
+    `failures` are answered first, one per request to its role; `delays` are seconds before every answer of a role.
+    """
+
+    calls: list[Call] = field(default_factory=list[Call])
+    plans: list[Plan] | None = None
+    answer: str = "It is done."
+    version: str = "v1"
+    failures: list[tuple[Role, Response]] = field(default_factory=list[tuple[Role, Response]])
+    delays: dict[Role, float] = field(default_factory=dict[Role, float])
+    requests: list[tuple[Role, RoleRequest]] = field(default_factory=list[tuple[Role, RoleRequest]])
+    cancelled: list[Role] = field(default_factory=list[Role])
+
+    def plan_at(self, step: int) -> Plan:
+        """The plan of a step; without a list of plans: all calls, then the conclusion."""
+        if self.plans is not None:
+            return self.plans[min(step, len(self.plans) - 1)]
+        return plan(Turn.CALLER if step < len(self.calls) else Turn.CONCLUSION)
+
+    def app(self) -> FastAPI:
+        """One app that serves all three roles."""
+        app = FastAPI()
+
+        async def begin(role: Role, request: RoleRequest) -> Response | None:
+            self.requests.append((role, request))
+            try:
+                await asyncio.sleep(self.delays.get(role, 0))
+            except asyncio.CancelledError:
+                self.cancelled.append(role)
+                raise
+            for index, (failing, response) in enumerate(self.failures):
+                if failing is role:
+                    del self.failures[index]
+                    return response
+            return None
+
+        @app.post(ROLE_PATHS[Role.PLANNER], response_model=PlanReply)
+        async def answer_plan(request: RoleRequest) -> Any:
+            failure = await begin(Role.PLANNER, request)
+            made = self.plan_at(len(request.trajectory.steps))
+            return failure or PlanReply(version=self.version, usage=USAGE, plan=made)
+
+        @app.post(ROLE_PATHS[Role.CALLER], response_model=CallReply)
+        async def answer_call(request: RoleRequest) -> Any:
+            failure = await begin(Role.CALLER, request)
+            made = self.calls[min(len(request.trajectory.steps), len(self.calls)) - 1]
+            return failure or CallReply(version=self.version, usage=USAGE, call=made)
+
+        @app.post(ROLE_PATHS[Role.SUMMARIZER], response_model=SummaryReply)
+        async def answer_summary(request: RoleRequest) -> Any:
+            failure = await begin(Role.SUMMARIZER, request)
+            return failure or SummaryReply(version=self.version, usage=USAGE, answer=self.answer)
+
+        @app.get("/readyz")
+        async def ready() -> dict[str, str]:
+            return {"status": "ok"}
+
+        return app
+
+
+def tool_app(seen: list[str] | None = None) -> FastAPI:
+    """Tools that work, and tools that do everything a tool should not. `seen` records the paths called."""
+    app = FastAPI(title="Test tools")
+    log = seen if seen is not None else []
+
+    @app.get("/add", operation_id="add", summary="Add two whole numbers")
+    async def add(a: int, b: int) -> dict[str, int]:
+        log.append("/add")
+        return {"sum": a + b}
+
+    @app.post("/notes", operation_id="make_note", summary="Keep a note")
+    async def note(text: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+        log.append("/notes")
+        return {"kept": text}
+
+    @app.get("/slow", operation_id="slow", summary="Answer late")
+    async def slow() -> str:
+        log.append("/slow")
+        await asyncio.sleep(30)
+        return "late"
+
+    @app.get("/boom", operation_id="boom", summary="Fail")
+    async def boom() -> Response:
+        return Response('{"detail": "the disk is on fire"}', 500, media_type="application/json")
+
+    @app.get("/page", operation_id="page", summary="Answer a web page")
+    async def page() -> HTMLResponse:
+        return HTMLResponse("<html><head><title>x</title></head><body><h1>Hello</h1> there</body></html>")
+
+    @app.get("/huge", operation_id="huge", summary="Answer 50 MB")
+    async def huge() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield b"x" * 1_000_000
+
+        return StreamingResponse(chunks(), media_type="text/plain")
+
+    @app.get("/elsewhere", operation_id="elsewhere", summary="Redirect")
+    async def elsewhere() -> RedirectResponse:
+        return RedirectResponse("http://10.0.0.1/secret")
+
+    @app.get("/surrogate", operation_id="surrogate", summary="Answer text that is not valid Unicode")
+    async def surrogate() -> Response:
+        return Response('{"text": "\\ud800"}', media_type="application/json")
+
+    @app.get("/deep", operation_id="deep", summary="Answer very deep JSON")
+    async def deep() -> Response:
+        return Response("[" * 200_000, media_type="application/json")
+
+    @app.get("/header", operation_id="long_header", summary="Answer with a header no client takes")
+    async def header() -> Response:
+        return Response("ok", headers={"x-long": "y" * 50_000})
+
+    return app
