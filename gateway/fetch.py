@@ -26,7 +26,7 @@ async def fetch(client: httpx.AsyncClient, url: str, seconds: float, max_bytes: 
         raise Unreachable(f"{url} did not answer within {seconds:g} s") from error
     except SEND_ERRORS as error:
         raise Unreachable(f"{url} could not be fetched: {error or type(error).__name__}") from error
-    document = await asyncio.to_thread(_parse, url, content)
+    document = await asyncio.to_thread(parse, url, content)
     return with_server(document, url)
 
 
@@ -50,13 +50,14 @@ async def _download(client: httpx.AsyncClient, url: str, max_bytes: int) -> byte
     return bytes(body)
 
 
-def _parse(url: str, content: bytes) -> JsonObject:
+def parse(url: str, content: bytes) -> JsonObject:
+    """The JSON object that `content` holds as JSON or YAML; `url` is for messages. Raises as `fetch` does."""
     try:
         try:
             data = json.loads(content)
         except ValueError:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C reads megabytes in time
-            data = yaml.load(content, Loader=loader)  # noqa: S506 — both are safe loaders
+            data = yaml.load(content, Loader=loader)
         # YAML knows dates, number keys and references to itself; what is kept is plain JSON.
         data = json.loads(json.dumps(data, default=str))
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:

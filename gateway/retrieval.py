@@ -35,7 +35,7 @@ class Retriever:
         if self._index is None:
             return {}
         words = bm25s.tokenize(query, stemmer=self._stemmer, return_ids=False, show_progress=False)[0]
-        known = [word for word in words if word in self._index.vocab_dict]
+        known = [str(word) for word in words if word in self._index.vocab_dict]
         if not known:
             return {}
         return dict(zip(self._names, map(float, self._index.get_scores(known)), strict=True))

@@ -16,26 +16,36 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UMI_", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    database: str = Field("sqlite:///var/umi.db", description="SQLAlchemy URL of the run store.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    database: str = Field(default="sqlite:///var/umi.db", description="SQLAlchemy URL of the run store.")
 
-    planner_url: AnyHttpUrl = Field(AnyHttpUrl("http://127.0.0.1:8101"), description="Where the planner is served.")
-    caller_url: AnyHttpUrl = Field(AnyHttpUrl("http://127.0.0.1:8102"), description="Where the caller is served.")
-    summarizer_url: AnyHttpUrl = Field(
-        AnyHttpUrl("http://127.0.0.1:8103"), description="Where the summarizer is served."
+    planner_url: AnyHttpUrl = Field(
+        default=AnyHttpUrl("http://127.0.0.1:8101"), description="Where the planner is served."
     )
-    role_connect_tries: int = Field(2, ge=1, le=10, description="How often a role that refuses connections is tried.")
-    role_connections: int = Field(512, ge=1, description="Connections that may be open to role services at once.")
+    caller_url: AnyHttpUrl = Field(
+        default=AnyHttpUrl("http://127.0.0.1:8102"), description="Where the caller is served."
+    )
+    summarizer_url: AnyHttpUrl = Field(
+        default=AnyHttpUrl("http://127.0.0.1:8103"), description="Where the summarizer is served."
+    )
+    role_connect_tries: int = Field(
+        default=2, ge=1, le=10, description="How often a role that refuses connections is tried."
+    )
+    role_connections: int = Field(
+        default=512, ge=1, description="Connections that may be open to role services at once."
+    )
 
-    max_offered: int = Field(8, ge=1, le=64, description="Tools shown to the roles; with more, a retriever picks.")
-    tool_seconds: Seconds = Field(10.0, description="Time for one tool call, from connecting to the last byte.")
-    tool_bytes: int = Field(1_000_000, ge=1, description="A tool's response larger than this is not shown.")
+    max_offered: int = Field(
+        default=8, ge=1, le=64, description="Tools shown to the roles; with more, a retriever picks."
+    )
+    tool_seconds: Seconds = Field(default=10.0, description="Time for one tool call, from connecting to the last byte.")
+    tool_bytes: int = Field(default=1_000_000, ge=1, description="A tool's response larger than this is not shown.")
 
-    document_seconds: Seconds = Field(10.0, description="Time for fetching a toolset's document.")
-    document_bytes: int = Field(5_000_000, ge=1, description="Size limit of a fetched toolset document.")
-    max_toolsets: int = Field(100, ge=1, description="How many toolsets may be registered.")
-    max_body_bytes: int = Field(2_000_000, ge=1, description="Request bodies larger than this answer 413.")
+    document_seconds: Seconds = Field(default=10.0, description="Time for fetching a toolset's document.")
+    document_bytes: int = Field(default=5_000_000, ge=1, description="Size limit of a fetched toolset document.")
+    max_toolsets: int = Field(default=100, ge=1, description="How many toolsets may be registered.")
+    max_body_bytes: int = Field(default=2_000_000, ge=1, description="Request bodies larger than this answer 413.")
 
     @property
     def role_urls(self) -> dict[Role, str]:

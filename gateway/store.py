@@ -7,9 +7,11 @@ gathered into one transaction: events of many runs share one commit.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
+from sqlalchemy import event as sa_event
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.events import Event, Outcome, RunCompleted, RunCreated
 from gateway.problems import RunProblem
@@ -60,12 +62,12 @@ class Store:
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _configure_sqlite)
+            sa_event.listen(self._engine, "connect", _configure_sqlite)
         self._queue: asyncio.Queue[tuple[Statement, asyncio.Future[None]]] = asyncio.Queue()
         self._grown: dict[str, asyncio.Event] = {}
         self._writer: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Store":
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(_metadata.create_all, self._engine)
         self._writer = asyncio.create_task(self._write())
         await self._fail_unfinished()
@@ -177,13 +179,13 @@ class Store:
                 else:
                     done.set_exception(error)
 
-    def _transact(self, statements: list[Statement]) -> list[sa.exc.SQLAlchemyError | None]:
+    def _transact(self, statements: list[Statement]) -> list[SQLAlchemyError | None]:
         """All in one commit; if that fails each in its own, so that one bad write does not take the others along."""
         try:
             with self._engine.begin() as connection:
                 for statement in statements:
                     statement(connection)
-        except sa.exc.SQLAlchemyError as error:
+        except SQLAlchemyError as error:
             if len(statements) == 1:
                 return [error]
             return [self._transact([statement])[0] for statement in statements]

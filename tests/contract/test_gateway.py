@@ -11,46 +11,9 @@ import httpx
 import pytest
 from fastapi import Response
 
-from gateway.app import create_app
-from gateway.settings import Settings
-from tests.fakes import Script, call, free_port, plan, serve, tool_app
+from tests.fakes import call, free_port, plan
+from tests.world import World
 from umi.roles import Role, Turn
-
-
-class World:
-    """Scripted roles, tools and a gateway between them."""
-
-    def __init__(self, tmp_path: Path, stack: ExitStack) -> None:
-        self.script = Script()
-        self.called: list[str] = []
-        self._stack = stack
-        self.roles = stack.enter_context(serve(self.script.app()))
-        self.tools = stack.enter_context(serve(tool_app(self.called)))
-        self.database = f"sqlite:///{tmp_path}/umi.db"
-        self.gateway = self.start()
-        self.client = stack.enter_context(httpx.Client(base_url=self.gateway, timeout=20, trust_env=False))
-        added = self.client.post("/v1/toolsets", json={"name": "test", "url": f"{self.tools}/openapi.json"})
-        assert added.status_code == 201, added.text
-
-    def settings(self, **changes: Any) -> Settings:
-        urls = {f"{role}_url": self.roles for role in Role}
-        return Settings(**{"database": self.database, "tool_seconds": 0.5, "max_offered": 64, **urls, **changes})
-
-    def start(self, **changes: Any) -> str:
-        """One more gateway on the same database."""
-        return self._stack.enter_context(serve(create_app(self.settings(**changes))))
-
-    def ask(self, **fields: Any) -> httpx.Response:
-        return self.client.post("/v1/queries", json={"query": "What is 2 + 3?", **fields})
-
-    def run(self, **fields: Any) -> dict[str, Any]:
-        response = self.ask(**fields)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    def observation(self, **fields: Any) -> str:
-        """What the planner was told in the first step."""
-        return str(self.run(**fields)["steps"][0]["observation"])
 
 
 @pytest.fixture

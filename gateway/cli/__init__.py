@@ -1,0 +1,28 @@
+"""The `umi` command."""
+
+import sys
+
+import typer
+
+from gateway.cli import tools
+from gateway.cli.api import Failed
+from gateway.cli.ask import ask
+from gateway.cli.up import up
+
+
+def create_cli() -> typer.Typer:
+    """All commands."""
+    cli = typer.Typer(no_args_is_help=True, add_completion=False, help="UMi, a tool-using agent of three small LLMs.")
+    cli.command()(up)
+    cli.command()(ask)
+    cli.add_typer(tools.app, name="tools")
+    return cli
+
+
+def main() -> None:
+    """Entry point of `umi`."""
+    try:
+        create_cli()()
+    except Failed as error:
+        print(f"umi: {error}", file=sys.stderr)
+        sys.exit(1)

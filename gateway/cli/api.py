@@ -1,0 +1,81 @@
+"""The commands' side of the gateway's REST API."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from umi.trajectory import JsonObject
+
+
+class Failed(Exception):
+    """A command cannot go on; the message is one sentence for the user."""
+
+
+class Api:
+    """A gateway at `url`. Every method raises Failed when there is none, or when it refuses."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def get(self, path: str) -> Any:
+        """The JSON at `path`."""
+        with self._client(30) as client:
+            return _content(client.get(path))
+
+    def add_toolset(self, body: JsonObject) -> JsonObject:
+        """Register a toolset."""
+        with self._client(60) as client:
+            return _content(client.post("/v1/toolsets", json=body))
+
+    def ask(self, body: JsonObject) -> JsonObject:
+        """A finished run, or the problem that a role's failure is told with."""
+        with self._client(float(body["deadline_seconds"]) + 30) as client:
+            response = client.post("/v1/queries", json=body)
+            return response.json() if _has_run(response) else _content(response)
+
+    def stream(self, body: JsonObject) -> Iterator[JsonObject]:
+        """The events of a new run as they happen."""
+        with (
+            self._client(60) as client,
+            client.stream("POST", "/v1/queries", json={**body, "stream": True}) as response,
+        ):
+            if response.status_code != 200:
+                response.read()
+                _content(response)
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line[6:])
+
+    @contextmanager
+    def _client(self, seconds: float) -> Iterator[httpx.Client]:
+        timeout = httpx.Timeout(seconds, connect=5)
+        try:
+            with httpx.Client(base_url=self.url, timeout=timeout, trust_env=False) as client:
+                yield client
+        except httpx.ConnectError as error:
+            raise Failed(f"No gateway answers at {self.url}. Start one with: umi up") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Failed(
+                f"The connection to the gateway at {self.url} broke: {error or type(error).__name__}"
+            ) from error
+
+
+def _content(response: httpx.Response) -> Any:
+    try:
+        data = response.json() if response.content else None
+    except ValueError as error:
+        raise Failed(f"{response.url} is not a UMi gateway: it answers {response.status_code}, not JSON.") from error
+    if response.is_success:
+        return data
+    detail = data.get("detail") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    raise Failed(f"The gateway refuses ({response.status_code}): {detail or response.reason_phrase}")
+
+
+def _has_run(response: httpx.Response) -> bool:
+    try:
+        return "run_id" in response.json()
+    except ValueError:
+        return False

@@ -1,0 +1,91 @@
+"""umi ask: a query, its steps as they happen, its answer."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gateway.cli.api import Api, Failed
+from gateway.cli.common import GatewayUrl
+from umi.trajectory import JsonObject
+
+EXIT_CODES = {"answered": 0, "gave_up": 2, "max_steps": 2, "deadline": 2, "failed": 1}
+_ENDINGS = {
+    "gave_up": "Gave up: the planner sees no way to an answer.",
+    "max_steps": "Stopped: no answer within the allowed steps.",
+    "deadline": "Stopped: no answer before the deadline.",
+}
+
+
+def ask(
+    query: Annotated[str, typer.Argument(help="What to ask.")],
+    tool: Annotated[list[str] | None, typer.Option(help="Use only this tool; may be repeated.")] = None,
+    max_steps: Annotated[int, typer.Option(min=1, max=32, help="How many turns the planner has.")] = 8,
+    deadline: Annotated[float, typer.Option(help="Seconds until the run is stopped.")] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finished run as JSON instead.")] = False,
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """Ask the agent. Exits with 0 when answered, 2 when it gave up or ran out of steps or time, 1 when it failed."""
+    body: JsonObject = {"query": query, "max_steps": max_steps, "deadline_seconds": deadline}
+    if tool:
+        body["tools"] = tool
+    api = Api(gateway)
+    if as_json:
+        run = api.ask(body)
+        print(json.dumps(run, indent=2, ensure_ascii=False))
+        raise typer.Exit(EXIT_CODES.get(run.get("outcome", "failed"), 1))
+    raise typer.Exit(EXIT_CODES[show_run(api, body, Console())])
+
+
+def show_run(api: Api, body: JsonObject, console: Console) -> str:
+    """Ask, print every event when it comes, and return the outcome. Raises Failed."""
+    for event in api.stream(body):
+        show_event(event, console)
+        if event["type"] == "run.completed":
+            return str(event["data"]["outcome"])
+    raise Failed("The gateway stopped before the run was finished.")
+
+
+def show_event(event: JsonObject, console: Console) -> None:
+    """One event as a line or two. Whatever models and tools wrote is printed as plain text, never as markup."""
+    data = event["data"]
+    match event["type"]:
+        case "plan":
+            plan = data["plan"]
+            _line(console, f"{data['step']:>2} ", plan["rationale"], "bold", data["seconds"])
+        case "call":
+            arguments = ", ".join(
+                f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in data["call"]["arguments"].items()
+            )
+            _line(console, "   → ", f"{data['call']['tool']}({arguments})", "cyan", data["seconds"])
+        case "observation":
+            style = "" if data["outcome"] == "ok" else "yellow"
+            _line(console, "   ← ", data["observation"], style, data["seconds"])
+        case "run.completed":
+            _end(data, console)
+        case _:
+            pass
+
+
+def _end(data: JsonObject, console: Console) -> None:
+    console.print()
+    if data["outcome"] == "answered":
+        console.print(Text(plain(data["answer"]), "bold green"))
+    elif data["outcome"] == "failed":
+        console.print(Text(plain(f"Failed: {data['problem']['detail']}"), "bold red"))
+    else:
+        console.print(Text(_ENDINGS[data["outcome"]], "bold yellow"))
+    console.print(Text(f"{data['outcome']} in {data['seconds']:.1f} s", "dim"))
+
+
+def _line(console: Console, lead: str, text: str, style: str, seconds: float, width: int = 200) -> None:
+    flat = " ".join(plain(text).split())
+    short = flat if len(flat) <= width else flat[: width - 1] + "…"
+    console.print(Text.assemble(lead, (short, style), (f"  {seconds:.2f} s", "dim")))
+
+
+def plain(text: str) -> str:
+    """`text` without control characters, which could drive the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

@@ -1,0 +1,53 @@
+"""umi tools: list the registered tools, add a toolset."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.api import Api, Failed
+from gateway.cli.ask import plain
+from gateway.cli.common import GatewayUrl
+from gateway.fetch import parse
+from umi.errors import UmiError
+
+app = typer.Typer(help="List the registered tools, or add some.", invoke_without_command=True)
+
+
+@app.callback()
+def list_tools(context: typer.Context, gateway: GatewayUrl = "http://127.0.0.1:8000") -> None:
+    """List the registered tools, or add some."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table("tool", "what it does", "toolset", box=None)
+    tools: list[dict[str, Any]] = Api(gateway).get("/v1/tools")
+    for tool in tools:
+        table.add_row(*(plain(str(tool[key])) for key in ("name", "summary", "toolset")))
+    console = Console()
+    console.print(table if tools else "No tools yet. Add some with: umi tools add NAME URL_OR_FILE")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="A name for the toolset.")],
+    source: Annotated[str, typer.Argument(metavar="URL_OR_FILE", help="An OpenAPI 3 document, JSON or YAML.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="Where the tools are, in place of the document's servers.")
+    ] = None,
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """Register a toolset from an OpenAPI document; one of that name is replaced."""
+    body: dict[str, Any] = {"name": name, **({"base_url": base_url} if base_url else {})}
+    if source.startswith(("http://", "https://")):
+        body["url"] = source
+    else:
+        try:
+            body["document"] = parse(source, Path(source).read_bytes())
+        except OSError as error:
+            raise Failed(f"{source}: {error.strerror}") from error
+        except UmiError as error:
+            raise Failed(str(error)) from error
+    added = Api(gateway).add_toolset(body)
+    print(f"{added['name']}: {', '.join(added['tools'])}")
