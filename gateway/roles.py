@@ -23,6 +23,7 @@ from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleReply, RoleRequest, S
 
 Reply = TypeVar("Reply", bound=RoleReply)
 _PAUSE = 0.3
+_NOT_SOON = {"not-ready", "engine-failed"}  # loading takes a minute: better tell the user than wait
 
 
 class Roles:
@@ -100,12 +101,12 @@ class _Refused(Exception):
 
 
 def _error(role: Role, response: httpx.Response) -> UmiError:
-    """What a role's error response means; roles answer problems whose `type` ends like ours."""
-    detail, status = _detail(response), response.status_code
+    """What a role's error response means, by status and the problem's `type` (services/app.py)."""
+    detail, status = _detail(response).removeprefix(f"{role}: "), response.status_code
     problem_type = _problem(response).get("type", "")
     if status in {429, 503}:
         after = response.headers.get("retry-after", "")
-        if after.isdigit():
+        if after.isdigit() and problem_type not in _NOT_SOON:
             return RoleOverloaded(role, detail, max(0.1, float(after)))
         return RoleUnavailable(role, detail)
     if "overflow" in problem_type or status == 413:

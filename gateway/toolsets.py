@@ -142,7 +142,7 @@ def read_toolset(row: ToolsetRow) -> Toolset:
         raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error
     for operation in operations:
         try:
-            Draft202012Validator.check_schema(operation.tool.parameters)
+            Draft202012Validator.check_schema(operation.tool.parameters, format_checker=None)
         except SchemaError as error:
             message = f"{operation.tool.name}: not a usable schema: {error.message[:300]}"
             raise BadDocument(message, f"document.paths.{operation.path}") from error

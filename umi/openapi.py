@@ -214,26 +214,35 @@ _KEEP = (
 ).split()
 
 
-def _schema(root: JsonObject, node: Any, depth: int = 0) -> JsonObject:
-    """A self-contained JSON Schema: references inlined, documentation-only keywords dropped."""
+def _schema(root: JsonObject, node: Any, above: tuple[int, ...] = ()) -> JsonObject:
+    """A self-contained JSON Schema: references inlined, documentation-only keywords dropped.
+
+    `above` are the nodes on the way here: where a schema contains itself, anything is admitted.
+    """
     node = _resolve(root, node)
-    if not isinstance(node, dict) or depth > _MAX_REF_DEPTH:
+    if not isinstance(node, dict) or len(above) > _MAX_REF_DEPTH or id(node) in above:  # type: ignore[reportUnknownArgumentType]
         return {}
+    above = (*above, id(node))  # type: ignore[reportUnknownArgumentType]
     schema: JsonObject = {key: node[key] for key in _KEEP if key in node}  # type: ignore[reportUnknownVariableType]
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(flag := schema.get(exclusive), bool):  # OpenAPI 3.0 marks the bound, JSON Schema is one itself
+            schema.pop(exclusive)
+            if flag and bound in schema:
+                schema[exclusive] = schema.pop(bound)
     if schema.pop("nullable", False) and isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
     if "properties" in node:
-        schema["properties"] = {key: _schema(root, value, depth + 1) for key, value in node["properties"].items()}  # type: ignore[reportUnknownVariableType]
+        schema["properties"] = {key: _schema(root, value, above) for key, value in node["properties"].items()}  # type: ignore[reportUnknownVariableType]
         schema.setdefault("type", "object")
     if "items" in node:
-        schema["items"] = _schema(root, node["items"], depth + 1)  # type: ignore[reportUnknownArgumentType]
-    options = [_schema(root, option, depth + 1) for option in node.get("anyOf") or node.get("oneOf") or ()]  # type: ignore[reportUnknownVariableType]
+        schema["items"] = _schema(root, node["items"], above)  # type: ignore[reportUnknownArgumentType]
+    options = [_schema(root, option, above) for option in node.get("anyOf") or node.get("oneOf") or ()]  # type: ignore[reportUnknownVariableType]
     real = [option for option in options if option.get("type") != "null"]
     if len(real) == 1:
         schema = {**real[0], **schema}  # Optional[X] of a generator: absence says the same as null
     elif real:
         schema["anyOf"] = real
-    for part in (_schema(root, part, depth + 1) for part in node.get("allOf") or ()):  # type: ignore[reportUnknownVariableType]
+    for part in (_schema(root, part, above) for part in node.get("allOf") or ()):  # type: ignore[reportUnknownVariableType]
         schema = _merge(part, schema)
     return schema
 

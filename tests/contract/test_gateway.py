@@ -149,6 +149,22 @@ def test_a_role_that_is_overloaded_beyond_the_deadline_is_a_503_with_retry_after
     assert (response.json()["type"], response.json()["role"]) == ("role-overloaded", "planner")
 
 
+def test_a_role_that_is_still_loading_is_a_503_at_once(world: World) -> None:
+    loading = Response('{"type": "not-ready", "detail": "loading"}', 503, headers={"retry-after": "5"})
+    world.script.failures = [(Role.PLANNER, loading)]
+    response = world.ask()
+    assert (response.status_code, response.json()["type"]) == (503, "role-unavailable")
+    assert response.json()["detail"] == "planner: loading"
+
+
+def test_a_prompt_that_does_not_fit_the_model_is_a_422_and_the_run_is_kept(world: World) -> None:
+    overflow = Response('{"type": "context-overflow", "detail": "offer fewer tools"}', 413)
+    world.script.failures = [(Role.PLANNER, overflow)]
+    response = world.ask()
+    assert (response.status_code, response.json()["type"]) == (422, "context-overflow")
+    assert world.client.get(f"/v1/runs/{response.json()['run_id']}").json()["outcome"] == "failed"
+
+
 @pytest.mark.parametrize("body", ["not JSON", "{}", '{"version": "v1"}', "null"])
 def test_a_role_that_answers_nonsense_is_a_503(world: World, body: str) -> None:
     world.script.failures = [(Role.PLANNER, Response(body, 200, media_type="application/json"))]

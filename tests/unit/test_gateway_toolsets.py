@@ -1,0 +1,74 @@
+"""Documents as they come: schemas that contain themselves, foreign regular expressions, OpenAPI 3.0's own ways."""
+
+from typing import Any
+
+import pytest
+
+from gateway.fetch import parse, with_server
+from gateway.retrieval import Retriever
+from gateway.store import ToolsetRow
+from gateway.toolsets import Tool, read_toolset
+from umi.errors import BadDocument, CallRejected, Unreachable
+
+
+def tool(schema: dict[str, Any], **components: Any) -> Tool:
+    body = {"content": {"application/json": {"schema": {"type": "object", "properties": {"p": schema}}}}}
+    document = {
+        "openapi": "3.0.3",
+        "servers": [{"url": "http://127.0.0.1:9"}],
+        "paths": {"/x": {"post": {"operationId": "x", "requestBody": body, "responses": {}}}},
+        "components": {"schemas": components},
+    }
+    return read_toolset(ToolsetRow(name="t", document=document)).tools[0]
+
+
+def test_a_schema_that_contains_itself_is_cut_where_it_begins_again() -> None:
+    node = {"type": "object", "properties": {f"child{n}": {"$ref": "#/components/schemas/Node"} for n in range(20)}}
+    made = tool({"$ref": "#/components/schemas/Node"}, Node=node)
+    assert len(str(made.operation.tool.parameters)) < 2000
+    assert made.request({"p": {"child0": {"anything": 1}}}).json_body == {"p": {"child0": {"anything": 1}}}
+
+
+def test_an_exclusive_bound_of_openapi_3_0_is_kept() -> None:
+    made = tool({"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": False})
+    assert made.request({"p": 9}).json_body == {"p": 9}
+    for wrong in (0, 10):
+        with pytest.raises(CallRejected, match="argument 'p'"):
+            made.request({"p": wrong})
+
+
+def test_a_pattern_that_python_cannot_read_is_left_to_the_tool() -> None:
+    assert tool({"type": "string", "pattern": r"^\p{L}+$"}).request({"p": "été"}).json_body == {"p": "été"}
+    with pytest.raises(CallRejected, match="does not match"):
+        tool({"type": "string", "pattern": "^a+$"}).request({"p": "b"})
+
+
+def test_a_relative_server_starts_from_where_the_document_lies() -> None:
+    where = "http://host/mounted/openapi.json"
+    assert with_server({"servers": [{"url": "/api"}]}, where)["servers"] == [{"url": "http://host/api"}]
+    assert with_server({"servers": [{"url": "v1"}]}, where)["servers"] == [{"url": "http://host/mounted/v1"}]
+    assert with_server({"servers": [{"url": "https://a.example/b"}]}, where)["servers"] == [
+        {"url": "https://a.example/b"}
+    ]
+    assert with_server({}, where)["servers"] == [{"url": "http://host/"}]
+
+
+@pytest.mark.parametrize("content", [b"plain text", b"\x00", b"[" * 100_000, b"a: &a\n  b: *a\n", b"{unclosed: "])
+def test_what_is_neither_json_nor_yaml_is_refused(content: bytes) -> None:
+    with pytest.raises((Unreachable, BadDocument)):
+        parse("http://host/x", content)
+
+
+def test_dates_and_number_keys_of_yaml_become_plain_json() -> None:
+    assert parse("u", b"info: {version: 2024-01-01}\nresponses: {200: {}}") == {
+        "info": {"version": "2024-01-01"},
+        "responses": {"200": {}},
+    }
+
+
+def test_the_best_tools_are_found_by_word_stems_and_keep_their_order() -> None:
+    retriever = Retriever({"time": "current time of a zone", "cities": "list cities", "convert": "convert units"})
+    assert retriever.top("What is 3 miles converted to a metric unit?", 1, ["time", "cities", "convert"]) == ["convert"]
+    assert retriever.top("the times in a city", 2, ["time", "cities", "convert"]) == ["time", "cities"]
+    assert retriever.top("zzz", 2, ["cities", "convert", "time"]) == ["cities", "convert"]
+    assert Retriever({}).top("q", 2, []) == []
