@@ -1,13 +1,14 @@
 """The registry of toolsets: named groups of tools, each from one OpenAPI document."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
 
@@ -17,6 +18,8 @@ from gateway.store import Store, ToolsetRow
 from umi.errors import BadDocument, BadInput, CallRejected, UnknownTool
 from umi.openapi import HttpRequest, Operation, build_request, read_document
 from umi.trajectory import JsonObject
+
+_log = logging.getLogger("umi.gateway")
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
@@ -100,9 +103,14 @@ class Registry:
         self.catalogue = Catalogue()
 
     async def load(self) -> None:
-        """Take over what the store holds."""
-        rows = await self._store.toolsets()
-        self.catalogue = Catalogue({row.name: await asyncio.to_thread(read_toolset, row) for row in rows})
+        """Take over what the store holds; a document that an older version could still read is left out and logged."""
+        found: dict[str, Toolset] = {}
+        for row in await self._store.toolsets():
+            try:
+                found[row.name] = await asyncio.to_thread(read_toolset, row)
+            except BadDocument as error:
+                _log.warning("the toolset %s is not usable any more: %s", row.name, error)
+        self.catalogue = Catalogue(found)
 
     async def register(self, row: ToolsetRow) -> Toolset:
         """Add a toolset, or replace the one of that name.
@@ -142,7 +150,7 @@ def read_toolset(row: ToolsetRow) -> Toolset:
         raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error
     for operation in operations:
         try:
-            Draft202012Validator.check_schema(operation.tool.parameters, format_checker=None)
+            Draft202012Validator.check_schema(operation.tool.parameters, format_checker=FormatChecker(()))
         except SchemaError as error:
             message = f"{operation.tool.name}: not a usable schema: {error.message[:300]}"
             raise BadDocument(message, f"document.paths.{operation.path}") from error

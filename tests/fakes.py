@@ -71,6 +71,10 @@ class Script:
     requests: list[tuple[Role, RoleRequest]] = field(default_factory=list[tuple[Role, RoleRequest]])
     cancelled: list[Role] = field(default_factory=list[Role])
 
+    def reset(self) -> None:
+        """Forget everything, also for an app that is being served."""
+        vars(self).update(vars(Script()))
+
     def plan_at(self, step: int) -> Plan:
         """The plan of a step; without a list of plans: all calls, then the conclusion."""
         if self.plans is not None:

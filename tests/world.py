@@ -24,6 +24,13 @@ class World:
         self.database = f"sqlite:///{tmp_path}/umi.db"
         self.gateway = self.start()
         self.client = stack.enter_context(httpx.Client(base_url=self.gateway, timeout=20, trust_env=False))
+        self.reset()
+
+    def reset(self) -> None:
+        """As it was at the beginning, but for the runs in the store."""
+        self.script.reset()
+        self.called.clear()
+        self.client.base_url = self.gateway
         added = self.client.post("/v1/toolsets", json={"name": "test", "url": f"{self.tools}/openapi.json"})
         assert added.status_code == 201, added.text
 

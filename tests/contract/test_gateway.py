@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,10 +15,16 @@ from tests.world import World
 from umi.roles import Role, Turn
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
-        yield World(tmp_path, stack)
+        yield World(tmp_path_factory.mktemp("gateway"), stack)
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    shared.reset()
+    return shared
 
 
 def test_a_query_is_answered_and_every_step_is_accounted_for(world: World) -> None:
@@ -220,6 +225,7 @@ def test_a_restart_keeps_toolsets_and_fails_runs_that_were_going_on(world: World
 
 
 def test_metrics_count_runs_steps_roles_and_tools(world: World) -> None:
+    world.client.base_url = world.start()
     world.script.calls = [call("add", a=2, b=3)]
     world.run()
     text = world.client.get("/metrics").text

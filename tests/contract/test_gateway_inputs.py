@@ -152,11 +152,11 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
 
 
 def test_a_retriever_picks_the_tools_when_more_are_registered_than_may_be_offered(world: World) -> None:
-    client = httpx.Client(base_url=world.start(max_offered=2), trust_env=False)
     world.script.calls = [call("add", a=1, b=2)]
-    run = client.post("/v1/queries", json={"query": "adding two numbers, then keep notes"}).json()
+    with httpx.Client(base_url=world.start(max_offered=2), trust_env=False) as client:
+        run = client.post("/v1/queries", json={"query": "adding two numbers, then keep notes"}).json()
+        named = client.post("/v1/queries", json={"query": "q", "tools": ["boom", "add"]}).json()
     assert run["tools"] == ["add", "make_note"]
-    named = client.post("/v1/queries", json={"query": "q", "tools": ["boom", "add"]}).json()
     assert named["tools"] == ["add", "boom"]
 
 
