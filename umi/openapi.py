@@ -52,11 +52,12 @@ class HttpRequest(Frozen):
     json_body: Any = None
 
 
-def read_document(document: Any, base_url: str | None = None) -> list[Operation]:
+def read_document(document: Any, location: str | None = None, base_url: str | None = None) -> list[Operation]:
     """The operations of an OpenAPI 3 document, in its own order.
 
-    `base_url` overrides the document's servers; it is where relative server URLs start from when the document was
-    fetched. Raises BadDocument when the document is not OpenAPI 3, has no operations, or has no absolute address.
+    `location` is the URL that the document was fetched from: a relative server URL starts there. `base_url` overrides
+    the document's servers. Raises BadDocument when the document is not OpenAPI 3, has no operations, or has no absolute
+    address.
     """
     if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):  # type: ignore[reportUnknownMemberType]
         raise BadDocument('not an OpenAPI 3 document: the field "openapi": "3.…" is missing', "document")
@@ -64,7 +65,7 @@ def read_document(document: Any, base_url: str | None = None) -> list[Operation]
     paths: Any = root.get("paths")
     if not isinstance(paths, dict) or not paths:
         raise BadDocument("the document has no paths", "document.paths")
-    base = _base_url(root, base_url)
+    base = base_url or _base_url(root, location)
     names: set[str] = set()
     operations: list[Operation] = []
     for path, item in paths.items():  # type: ignore[reportUnknownVariableType]
@@ -121,10 +122,10 @@ def _scalar(value: Any) -> str:
     return str(value)
 
 
-def _base_url(root: JsonObject, base_url: str | None) -> str:
+def _base_url(root: JsonObject, location: str | None) -> str:
     servers = root.get("servers") or [{"url": "/"}]
     url = str(servers[0].get("url", "/")) if isinstance(servers, list) and isinstance(servers[0], dict) else "/"  # type: ignore[reportUnknownMemberType]
-    joined = urljoin(base_url, url.lstrip("/")) if base_url else url
+    joined = urljoin(location or "", url)
     if urlsplit(joined).scheme not in {"http", "https"} or not urlsplit(joined).netloc:
         raise BadDocument(f"no absolute server address ({url!r}); pass base_url", "base_url")
     return joined

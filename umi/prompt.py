@@ -58,7 +58,7 @@ def _type(schema: JsonObject) -> str:
 
 
 def _meaning(schema: JsonObject) -> str:
-    text = _short(schema.get("description", ""))
+    text = "" if "enum" in schema else _short(schema.get("description", ""))  # its values say enough
     return f' "{text}"' if text else ""
 
 

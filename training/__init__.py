@@ -1,0 +1,1 @@
+"""Making role checkpoints: tasks and data, the global and local training stages, evaluation."""

@@ -1,0 +1,91 @@
+"""The training command: `python -m training --help`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.process import keep_freed_memory
+from umi.manifest import ALL_ROLES
+from umi.roles import Role
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+Tasks = Annotated[Path, typer.Option(help="Folder of task files.")]
+Backbone = Annotated[Path, typer.Option(help="The backbone, as `python -m services.backbone` writes it.")]
+Work = Annotated[Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")]
+Limit = Annotated[int | None, typer.Option(help="Use only so many tasks.")]
+BACKBONE_NAME = "SmolLM2-135M-Instruct"
+
+
+@app.command()
+def tasks(folder: Tasks = Path("var/tasks"), seed: int = 7) -> None:
+    """Make the task files by executing tasks over the example tools."""
+    from training.tasks.files import write_all
+
+    write_all(folder, seed)
+
+
+@app.command("global")
+def global_stage(
+    target: Annotated[Path, typer.Argument(help="Checkpoint directory to write.")] = Path("checkpoints/global"),
+    folder: Tasks = Path("var/tasks"),
+    backbone: Backbone = Path("var/backbone"),
+    work: Work = Path("var/work/global"),
+    limit: Limit = None,
+) -> None:
+    """Stage one: one adapter learns the turns of all roles."""
+    from training.settings import EMBEDDED_GLOBAL
+
+    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, None, limit)
+
+
+@app.command("local")
+def local_stage(
+    role: Role,
+    parent: Annotated[Path, typer.Option(help="The global checkpoint to start from.")] = Path("checkpoints/global"),
+    target: Annotated[Path | None, typer.Argument(help="Checkpoint directory to write.")] = None,
+    folder: Tasks = Path("var/tasks"),
+    backbone: Backbone = Path("var/backbone"),
+    work: Annotated[Path, typer.Option(help="Parent of the stage's working folder.")] = Path("var/work"),
+    limit: Limit = None,
+) -> None:
+    """Stage two: a copy of the global adapter goes on with one role's turns."""
+    from training.settings import EMBEDDED_LOCAL
+
+    directory = target or Path("checkpoints") / role
+    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, limit)
+
+
+def _run(
+    stage: str, target: Path, roles: tuple[Role, ...], settings: object, folder: Path, backbone: Path, work: Path,
+    parent: Path | None, limit: int | None,
+) -> None:  # fmt: skip
+    from training.export import export
+    from training.settings import StageSettings
+    from training.stage import train
+    from training.tasks import files
+    from training.tasks.entities import Split
+    from umi.manifest import Checkpoint
+
+    assert isinstance(settings, StageSettings)
+    path = files.path_of(folder, Split.TRAIN)
+    data = list(files.read(path))
+    if parent is not None and limit is not None:
+        data = data[-limit:]  # the local stage sees first what the global stage saw least recently
+    data = data[:limit]
+    parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
+    model, log = train(data, roles, settings, backbone, work, parent)
+    facts = {
+        "stage": stage,
+        "tasks": len(data),
+        "data_sha256": files.sha256(path),
+        "settings": settings.model_dump(mode="json"),
+    }
+    export(model, target, f"{target.name}-1", BACKBONE_NAME, roles, facts, log, parents)
+    typer.echo(f"written to {target}")
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    app()

@@ -1,0 +1,30 @@
+"""From a trajectory to what each role learns of it: (prompt, target) pairs, rendered exactly as the services render them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from umi.grammar import call_text, plan_text
+from umi.prompt import PromptTemplate
+from umi.roles import Role, Turn
+from umi.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One turn of one role: the text it reads and the text it should write."""
+
+    role: Role
+    prompt: str
+    target: str
+
+
+def instances(trajectory: Trajectory, answer: str | None, template: PromptTemplate) -> Iterator[Instance]:
+    """Every turn of a finished trajectory, in order. The last step holds a plan only; `answer` follows a conclusion."""
+    for index, step in enumerate(trajectory.steps):
+        before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
+        yield Instance(Role.PLANNER, template.render(Role.PLANNER, before), plan_text(step.plan))
+        planned = before.append(step.model_copy(update={"call": None, "observation": None}))
+        if step.call is not None:
+            yield Instance(Role.CALLER, template.render(Role.CALLER, planned), call_text(step.call))
+        if step.plan.turn is Turn.CONCLUSION and answer is not None:
+            yield Instance(Role.SUMMARIZER, template.render(Role.SUMMARIZER, planned), answer)

@@ -1,0 +1,138 @@
+"""One stage of GLPFT on a LoRA adapter: `global` learns every role's turns, `local` goes on with one role's.
+
+In LoRA mode the local stage trains a copy of the global adapter on, so that each role is one small file over the same
+public backbone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+from training.instances import instances
+from training.packing import PrefixTree
+from training.settings import StageSettings
+from training.tasks.task import Task
+from umi.prompt import PromptTemplate
+from umi.roles import Role
+
+Batch = dict[str, torch.Tensor]
+
+
+class TreeCollator:
+    """Tasks to one prefix tree in which the turns of `roles` are learnt."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, roles: Sequence[Role]) -> None:
+        self._tokenizer, self._template, self._roles = tokenizer, template, set(roles)
+
+    def tree(self, tasks: Sequence[Task]) -> PrefixTree:
+        tree = PrefixTree()
+        for task in tasks:
+            for turn in instances(task.trajectory, task.answer, self._template):
+                if turn.role in self._roles:
+                    tree.add(self._tokens(turn.prompt), [*self._tokens(turn.target), self._tokenizer.eos_token_id])
+        return tree
+
+    def _tokens(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def __call__(self, groups: Sequence[Sequence[Task]]) -> Batch:
+        (group,) = groups
+        return self.tree(group).tensors()
+
+
+class TreeTrainer(Trainer):
+    """The Trainer with a loss that computes logits only where something is learnt (the head is a third of the work)."""
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Mean cross-entropy over the edges of one tree, in nats per token."""
+        return edge_loss(model, inputs)
+
+
+def edge_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over the learnt edges of a prefix tree."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    hidden = causal.model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=batch["attention_mask"],
+        use_cache=False,
+    )[0]
+    logits = causal.lm_head(hidden[0, batch["edge_nodes"]])
+    return nn.functional.cross_entropy(logits.float(), batch["edge_tokens"])
+
+
+def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> PeftModel:
+    """The backbone with a fresh adapter, or with a trainable copy of the parent's."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32  # bfloat16 products are slower on CPUs
+    base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
+    if parent is not None:
+        return PeftModel.from_pretrained(base, parent, is_trainable=True)
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0
+    )
+    return get_peft_model(base, config)
+
+
+def compile_layers(model: PeftModel) -> None:
+    """Fuse the small operations of every layer; whole-model graphs would be recompiled for each tree size."""
+    for layer in model.get_base_model().model.layers:
+        layer.compile(dynamic=True)
+
+
+def groups_of(tasks: Sequence[Task], size: int) -> list[Sequence[Task]]:
+    """Neighbouring tasks, `size` at a time."""
+    return [tasks[start : start + size] for start in range(0, len(tasks), size)]
+
+
+def train(
+    tasks: Sequence[Task],
+    roles: Sequence[Role],
+    settings: StageSettings,
+    backbone: Path,
+    work: Path,
+    parent: Path | None = None,
+) -> tuple[PeftModel, list[dict[str, float]]]:
+    """Train one stage; goes on from the last checkpoint in `work` when there is one.
+
+    Returns the model and the log: a row for each report with `step`, `loss` (nats per token) and `learning_rate`.
+    """
+    torch.manual_seed(settings.seed)
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    model = load_model(backbone, settings, parent)
+    compile_layers(model)
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=settings.passes_per_step,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=1.0,
+        logging_steps=5,
+        save_steps=40,
+        save_total_limit=2,
+        seed=settings.seed,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    trainer = TreeTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=groups_of(tasks, settings.tasks_per_pass),  # type: ignore[arg-type]
+        data_collator=TreeCollator(tokenizer, PromptTemplate.default(), roles),
+    )
+    resume = any(work.glob("checkpoint-*"))
+    trainer.train(resume_from_checkpoint=resume)
+    return model, [row for row in trainer.state.log_history if "loss" in row]

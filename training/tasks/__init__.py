@@ -1,0 +1,1 @@
+"""Training and test tasks over the example tools, made by executing them."""
