@@ -51,7 +51,7 @@ def call_schema(tools: Iterable[ToolSpec]) -> JsonObject:
         "anyOf": [
             {
                 "type": "object",
-                "properties": {"name": {"const": tool.name}, "arguments": _closed(tool.parameters)},
+                "properties": {"name": {"const": tool.name}, "arguments": closed(tool.parameters)},
                 "required": ["name", "arguments"],
                 "additionalProperties": False,
             }
@@ -60,7 +60,7 @@ def call_schema(tools: Iterable[ToolSpec]) -> JsonObject:
     }
 
 
-def _closed(schema: JsonObject) -> JsonObject:
+def closed(schema: JsonObject) -> JsonObject:
     """An arguments schema that admits no properties beyond those it lists, unless it says otherwise itself."""
     return {"type": "object", "properties": {}, "additionalProperties": False, **schema}
 

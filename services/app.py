@@ -1,0 +1,168 @@
+"""The HTTP face of a role: one POST, health, readiness and metrics around an engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from services.disconnect import ClientGone, unless_gone
+from services.engine import Engine, EngineFailure
+from services.limits import BodyLimit
+from services.metrics import CONTENT_TYPE, Metrics, Outcome
+from services.problems import bad_body, http_error, problem, retry_later
+from services.role import RoleBehaviour
+from services.settings import RoleSettings
+from services.turn import RoleTurns
+from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
+from umi.manifest import Checkpoint
+from umi.wire import ROLE_PATHS, Problem, RoleReply, RoleRequest
+
+_CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are
+_RETRY_LOADING, _RETRY_FULL = 5, 1
+_ERRORS = {
+    422: "not this role's turn, or a bad body",
+    413: "too long",
+    502: "the model's text is unusable",
+    503: "later",
+}
+
+
+class RoleService:
+    """What one app knows while it runs: its turns, how many there are now, and whether it is ready."""
+
+    def __init__(self, turns: RoleTurns, max_queue: int) -> None:
+        self.turns, self.max_queue = turns, max_queue
+        self.running = 0
+        self.not_ready: str | None = "the engine is loading"
+
+    @property
+    def full(self) -> bool:
+        """Whether one more request must be turned away."""
+        return self.running >= self.max_queue
+
+
+def _ignore(reason: str) -> None:
+    pass
+
+
+def create_app(
+    behaviour: RoleBehaviour,
+    engine: Engine,
+    checkpoint: Checkpoint,
+    settings: RoleSettings,
+    on_failure: Callable[[str], None] = _ignore,
+) -> FastAPI:
+    """The app of one role. It listens at once and is ready when the engine is.
+
+    `on_failure` is told, in one sentence, that the engine cannot be loaded or has died: the process should end then.
+    Raises BadCheckpoint when the checkpoint is not for this role.
+    """
+    role = behaviour.role
+    checkpoint.serves(role)
+    turns = RoleTurns(behaviour, engine, checkpoint)
+    service = RoleService(turns, settings.max_queue)
+    metrics = Metrics(role, checkpoint.manifest.version, lambda: service.running)
+
+    def fail(error: UmiError) -> None:
+        service.not_ready = str(error)
+        on_failure(str(error))
+
+    async def start() -> None:
+        try:
+            await engine.load(checkpoint)
+            service.not_ready = "the engine is loaded and tries its first generation"
+            await turns.smoke()
+        except UmiError as error:
+            fail(error)
+        else:
+            service.not_ready = None
+
+    def refuse_body(request: Request, error: Exception) -> Response:
+        metrics.count(Outcome.BAD_INPUT)
+        return bad_body(request, error)
+
+    def fault(request: Request, error: Exception) -> Response:
+        metrics.count(Outcome.FAILED)
+        return problem(500, "fault", "A fault in the service", f"{type(error).__name__}; the log says more")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(start())
+        try:
+            yield
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await engine.shutdown()
+
+    app = FastAPI(
+        title=f"UMi {role}",
+        summary=f"The {role} of a UMi agent.",
+        version=checkpoint.manifest.version,
+        lifespan=lifespan,
+        exception_handlers={RequestValidationError: refuse_body, HTTPException: http_error, Exception: fault},
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_mib * 2**20)
+
+    async def take_turn(request: Request, asked: RoleRequest) -> tuple[Outcome, Response | RoleReply]:
+        if service.not_ready is not None:
+            return Outcome.NOT_READY, retry_later("not-ready", "Not ready", service.not_ready, _RETRY_LOADING)
+        if service.full:
+            detail = f"{service.running} requests are waiting or running"
+            return Outcome.OVERLOADED, retry_later("overloaded", "Too many requests", detail, _RETRY_FULL)
+        service.running += 1
+        try:
+            reply = await unless_gone(request, turns.take(asked.trajectory, metrics.retried))
+        except ClientGone:
+            return Outcome.ABORTED, Response(status_code=_CLIENT_CLOSED_REQUEST)
+        except ContextOverflow as error:
+            answer = problem(413, "context-overflow", "Too long for the model", str(error), field=error.field)
+            return Outcome.BAD_INPUT, answer
+        except BadInput as error:
+            answer = problem(422, "bad-input", "Not something this role can answer", str(error), field=error.field)
+            return Outcome.BAD_INPUT, answer
+        except RoleOutputInvalid as error:
+            return Outcome.OUTPUT_INVALID, problem(502, "role-output-invalid", "Unusable model output", str(error))
+        except EngineFailure as error:
+            fail(error)
+            return Outcome.FAILED, retry_later("engine-failed", "The engine has died", str(error), _RETRY_LOADING)
+        finally:
+            service.running -= 1
+        metrics.answered(reply.usage)
+        return Outcome.OK, reply
+
+    @app.post(
+        ROLE_PATHS[role],
+        response_model=behaviour.reply_type,
+        responses={code: {"model": Problem, "description": text} for code, text in _ERRORS.items()},
+    )
+    async def take_a_turn(request: Request, asked: RoleRequest) -> Response | RoleReply:
+        """This role's next words in a trajectory."""
+        outcome, answer = await take_turn(request, asked)
+        metrics.count(outcome)
+        return answer
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: {"model": Problem}}, response_model=None)
+    async def readyz() -> JSONResponse:
+        """The model is loaded and has generated once."""
+        if service.not_ready is not None:
+            return retry_later("not-ready", "Not ready", service.not_ready, _RETRY_LOADING)
+        manifest = checkpoint.manifest
+        return JSONResponse({"role": role, "version": manifest.version, "backbone": manifest.backbone})
+
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Prometheus' text format."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    _ = take_a_turn, healthz, readyz, prometheus
+    return app

@@ -1,0 +1,71 @@
+"""What a role service needs from whatever runs its model: the `Engine` protocol and the values it exchanges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from umi.errors import UmiError
+from umi.manifest import Checkpoint
+
+
+class EngineFailure(UmiError):
+    """The engine could not be loaded, or has died; only a new process helps."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What a text may look like while it is decoded: a regular expression, or a JSON Schema as text.
+
+    JSON is written as `json.dumps` writes it: one line, `, ` and `: ` as separators, properties in the schema's order.
+    """
+
+    kind: Literal["regex", "json"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to pick tokens: greedy at temperature 0, otherwise reproducible by `seed`."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out. `finished` is False when the text was cut off at its token limit."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    finished: bool = True
+
+
+class Engine(Protocol):
+    """One model in memory. `generate` may be cancelled at any time and then stops computing."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens that prompt and completion may have together."""
+        ...
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        """Make the checkpoint ready to generate. Raises BadCheckpoint or EngineFailure."""
+        ...
+
+    def encode(self, prompt: str) -> Sequence[int]:
+        """Token ids of a rendered prompt; nothing is added to it."""
+        ...
+
+    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
+        """Continue `tokens` up to the checkpoint's stop token, which is not part of the text.
+
+        Raises EngineFailure when the engine is gone.
+        """
+        ...
+
+    async def shutdown(self) -> None:
+        """Free everything; harmless when nothing was loaded."""
+        ...

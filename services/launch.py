@@ -1,0 +1,111 @@
+"""Start a role service as a process: settings, environment, checkpoint, server, exit code."""
+
+import logging
+import os
+import signal
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from services.app import create_app
+from services.orphan import PARENT
+from services.role import RoleBehaviour
+from services.settings import RoleSettings
+from services.vllm_engine import VllmEngine, fits
+from umi.errors import UmiError
+from umi.manifest import Checkpoint
+
+_SECONDS_TO_FINISH = 6
+_PRELOAD = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+_LIBRARY_DIRS = (Path(sys.prefix) / "lib", Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu"))
+
+
+def run(behaviour: RoleBehaviour) -> None:
+    """Serve `behaviour` until SIGTERM (exit code 0) or until the engine fails (1, and one sentence on stderr)."""
+    role = behaviour.role
+    settings = _settings(f"python -m services.{role}")
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    environment(settings)
+    failures: list[str] = []
+
+    def stop(reason: str) -> None:
+        failures.append(reason)
+        server.should_exit = True
+
+    try:
+        checkpoint = Checkpoint.open(settings.checkpoint)
+        fits(checkpoint, settings)
+        app = create_app(behaviour, VllmEngine(settings), checkpoint, settings, stop)
+    except UmiError as error:
+        sys.exit(f"{role}: {error}")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level=settings.log_level,
+            access_log=False,
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        )
+    )
+    signal.signal(signal.SIGTERM, _already_handled)
+    signal.signal(signal.SIGINT, _already_handled)
+    server.run()
+    if failures:
+        print(f"{role}: {failures[0]}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if failures or not server.started else 0)  # a half-loaded engine in a thread must not hold us up
+
+
+def environment(settings: RoleSettings) -> None:
+    """What vLLM's engine process reads from its environment; whatever is set already stays.
+
+    No executor process of its own and no pinning: of two cores vLLM would reserve one and pin every role service to the
+    other. Idle OpenMP threads must sleep soon, since the roles take turns on the same cores.
+    """
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR" if settings.log_level != "debug" else "INFO",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if _on_cpu():
+        defaults |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+            "KMP_BLOCKTIME": "5",
+            "LD_PRELOAD": ":".join(_preloads()),
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ[PARENT] = str(os.getpid())
+
+
+def _settings(program: str) -> RoleSettings:
+    try:
+        return RoleSettings(_cli_parse_args=True, _cli_prog_name=program)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors()[0]
+        sys.exit(f"{program}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def _on_cpu() -> bool:
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return False
+
+
+def _preloads() -> list[str]:
+    found = (directory / name for name in _PRELOAD for directory in _LIBRARY_DIRS)
+    return [str(path) for path in found if path.exists()]
+
+
+def _already_handled(number: int, frame: object) -> None:
+    """uvicorn has stopped the server for this signal and raises it again; the process then ends in its own way."""

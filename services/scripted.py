@@ -1,0 +1,94 @@
+"""An engine that follows a script instead of weights: for testing whatever surrounds the model, yours included.
+
+engine = ScriptedEngine(["I need the time. Next: caller."])
+app = create_app(PLANNER, engine, checkpoint, RoleSettings())
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from services.engine import Constraint, EngineFailure, Generation, Sampling
+from umi.manifest import Checkpoint
+
+Script = Callable[[str, Constraint | None, Sampling], str]
+
+
+class ScriptedEngine:
+    """Answers with the next text of a list (the last one again and again) or with what a callable says.
+
+    A word is a token. `seconds_per_token` makes answers take time, `seconds_to_load` the start; `failure` makes loading
+    fail with that sentence. `prompts` collects what was asked, `aborted` the prompts whose generation was cancelled.
+    """
+
+    def __init__(
+        self,
+        script: Script | Iterable[str],
+        *,
+        seconds_per_token: float = 0.0,
+        seconds_to_load: float = 0.0,
+        failure: str | None = None,
+        max_model_len: int = 4096,
+    ) -> None:
+        self._script = script if callable(script) else _in_turn(tuple(script))
+        self.seconds_per_token, self._seconds_to_load = seconds_per_token, seconds_to_load
+        self._failure, self._max_model_len = failure, max_model_len
+        self._vocabulary: dict[str, int] = {}
+        self.prompts: list[str] = []
+        self.constraints: list[Constraint | None] = []
+        self.samplings: list[Sampling] = []
+        self.aborted: list[str] = []
+        self.dead = False
+        self.shut_down = False
+
+    @property
+    def max_model_len(self) -> int:
+        """Words that prompt and completion may have together."""
+        return self._max_model_len
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        """Takes `seconds_to_load`; raises EngineFailure if the script says so."""
+        await asyncio.sleep(self._seconds_to_load)
+        if self._failure is not None:
+            raise EngineFailure(self._failure)
+
+    def encode(self, prompt: str) -> list[int]:
+        """One id a word."""
+        return [self._vocabulary.setdefault(word, len(self._vocabulary)) for word in _words(prompt)]
+
+    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
+        """The script's next text, cut off after `sampling.max_tokens` words."""
+        if self.dead:
+            raise EngineFailure("the scripted engine is dead")
+        known = list(self._vocabulary)
+        prompt = " ".join(known[token] for token in tokens)
+        self.prompts.append(prompt)
+        self.constraints.append(constraint)
+        self.samplings.append(sampling)
+        text = self._script(prompt, constraint, sampling)
+        words = _words(text)
+        written = min(len(words), sampling.max_tokens)
+        finished = written == len(words)
+        try:
+            await asyncio.sleep(self.seconds_per_token * written)
+        except asyncio.CancelledError:
+            self.aborted.append(prompt)
+            raise
+        return Generation(text if finished else " ".join(words[:written]), len(tokens), written, 0, finished)
+
+    async def shutdown(self) -> None:
+        """Only remembered."""
+        self.shut_down = True
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+def _in_turn(texts: tuple[str, ...]) -> Script:
+    remaining = iter(texts)
+    last = texts[-1]
+
+    def script(prompt: str, constraint: Constraint | None, sampling: Sampling) -> str:
+        return next(remaining, last)
+
+    return script

@@ -1,0 +1,50 @@
+"""Settings of a role service: flags, or environment variables with the prefix UMI_."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RoleSettings(BaseSettings):
+    """A UMi role as an HTTP service around a vLLM engine.
+
+    Each flag can be given as an environment variable too: --max-queue is UMI_MAX_QUEUE.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="UMI_",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_implicit_flags=True,
+        frozen=True,
+        extra="ignore",
+    )
+
+    host: Annotated[str, Field(description="address to listen on; keep role services off public networks")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on")] = 8101
+    backbone: Annotated[Path, Field(description="directory of the backbone that adapters sit on")] = Path(
+        "var/backbone"
+    )
+    backbone_name: Annotated[
+        str, Field(description="name of that backbone; an adapter whose manifest names another one is refused")
+    ] = "SmolLM2-135M-Instruct"
+    checkpoint: Annotated[
+        Path, Field(description="checkpoint directory: manifest.json, prompt template, and an adapter or full weights")
+    ] = Path("checkpoints/role")
+    max_queue: Annotated[int, Field(ge=1, description="requests waiting or running; beyond, 503 with Retry-After")] = 64
+    max_body_mib: Annotated[int, Field(ge=1, description="largest request body, in MiB; beyond, 413")] = 4
+    max_model_len: Annotated[int, Field(ge=256, description="tokens of prompt and completion together")] = 4096
+    max_num_seqs: Annotated[int, Field(ge=1, description="requests that the engine computes at the same time")] = 16
+    max_loras: Annotated[int, Field(ge=1, description="adapters held at the same time")] = 2
+    kv_cache_mib: Annotated[
+        int, Field(ge=64, description="memory for the KV cache on a CPU, in MiB (a GPU uses gpu-memory-utilization)")
+    ] = 1024
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1, description="share of a GPU's memory to use")] = 0.9
+    dtype: Annotated[str, Field(description="vLLM dtype of weights and activations")] = "bfloat16"
+    threads: Annotated[int, Field(ge=0, description="CPU threads of the engine; 0 means one per available core")] = 0
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="log level")] = "info"

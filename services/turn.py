@@ -1,0 +1,79 @@
+"""One turn of a role: trajectory in, reply out. Knows prompts, limits and retries; knows no HTTP."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from services.engine import Constraint, Engine, Generation, Sampling
+from services.role import RoleBehaviour
+from umi.context import fit
+from umi.errors import RoleOutputInvalid
+from umi.manifest import Checkpoint
+from umi.roles import Role, Turn
+from umi.trajectory import Plan, Step, ToolSpec, Trajectory
+from umi.wire import RoleReply, Usage
+
+_RETRY_TEMPERATURE, _RETRY_SEED = 0.7, 1
+
+
+class RoleTurns:
+    """Takes turns of one role with one checkpoint on one engine."""
+
+    def __init__(self, behaviour: RoleBehaviour, engine: Engine, checkpoint: Checkpoint) -> None:
+        self._behaviour, self._engine, self._checkpoint = behaviour, engine, checkpoint
+
+    @property
+    def max_input_tokens(self) -> int:
+        """The longest prompt: what the checkpoint was trained for, as far as the engine has room for it."""
+        room = self._engine.max_model_len - self._behaviour.max_tokens
+        return min(self._checkpoint.manifest.max_input_tokens, room)
+
+    async def take(self, trajectory: Trajectory, retried: Callable[[], None]) -> RoleReply:
+        """The role's next words, parsed; a text that breaks the rules is sampled once more, warmer.
+
+        Raises BadInput (not this role's turn, or too long), RoleOutputInvalid (twice) and EngineFailure.
+        """
+        started = time.perf_counter()
+        self._behaviour.check(trajectory)
+        kept, dropped = fit(trajectory, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
+        tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept)
+        spent = 0
+        sampling = Sampling(self._behaviour.max_tokens)
+        while True:
+            generation = await self._engine.generate(tokens, constraint, sampling)
+            spent += generation.completion_tokens
+            usage = Usage(
+                prompt_tokens=generation.prompt_tokens,
+                cached_tokens=generation.cached_tokens,
+                completion_tokens=spent,
+                dropped_steps=dropped,
+                seconds=time.perf_counter() - started,
+            )
+            try:
+                return self._read(generation, kept, usage)
+            except RoleOutputInvalid:
+                if sampling.temperature > 0:
+                    raise
+                retried()
+                sampling = replace(sampling, temperature=_RETRY_TEMPERATURE, seed=_RETRY_SEED)
+
+    async def smoke(self) -> None:
+        """One short generation under the role's constraint, so that ready means ready and its grammar is compiled."""
+        trajectory = _smoke(self._behaviour.role)
+        constraint: Constraint | None = self._behaviour.constrain(trajectory)
+        await self._engine.generate(self._tokens(trajectory), constraint, Sampling(max_tokens=4))
+
+    def _tokens(self, trajectory: Trajectory) -> list[int]:
+        return list(self._engine.encode(self._checkpoint.template.render(self._behaviour.role, trajectory)))
+
+    def _read(self, generation: Generation, trajectory: Trajectory, usage: Usage) -> RoleReply:
+        if not generation.finished:
+            limit = self._behaviour.max_tokens
+            raise RoleOutputInvalid(self._behaviour.role, f"was cut off at {limit} tokens")
+        return self._behaviour.reply(generation.text, trajectory, self._checkpoint.manifest.version, usage)
+
+
+def _smoke(role: Role) -> Trajectory:
+    plan = Step(plan=Plan(rationale="I greet.", turn=Turn.CALLER))
+    steps = () if role is Role.PLANNER else (plan,)
+    return Trajectory(query="Hello", tools=(ToolSpec(name="greet"),), steps=steps)

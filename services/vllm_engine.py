@@ -1,0 +1,240 @@
+"""The engine that serves for real: vLLM's AsyncLLM, in this process' own child.
+
+Nothing of torch or vllm is imported before `load`.
+"""
+
+import asyncio
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from services.engine import Constraint, EngineFailure, Generation, Sampling
+from services.settings import RoleSettings
+from umi.errors import BadCheckpoint
+from umi.manifest import Checkpoint, Kind
+
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+T = TypeVar("T")
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
+
+
+class VllmEngine:
+    """One vLLM engine with one checkpoint: an adapter on the backbone, or a full model."""
+
+    def __init__(self, settings: RoleSettings) -> None:
+        self._settings = settings
+        self._llm: AsyncLLM | None = None
+        self._tokenizer: Any = None
+        self._stop = -1
+        self._lora: LoRARequest | None = None
+        self._closing = False
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self._settings.max_model_len
+
+    async def load(self, checkpoint: Checkpoint) -> None:
+        """Start the engine; takes half a minute on a CPU. Raises BadCheckpoint or EngineFailure."""
+        fits(checkpoint, self._settings)
+        try:
+            llm = await _in_thread(lambda: _start(engine_arguments(checkpoint, self._settings)))
+        except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise EngineFailure(f"vLLM cannot load {checkpoint.directory}: {reason[0]}") from error
+        if self._closing:
+            llm.shutdown()
+            return
+        self._llm, self._tokenizer = llm, llm.get_tokenizer()
+        self._stop = _stop_id(self._tokenizer, checkpoint)
+        if checkpoint.manifest.kind is Kind.ADAPTER:
+            from vllm.lora.request import LoRARequest
+
+            self._lora = LoRARequest(checkpoint.manifest.version, 1, str(checkpoint.directory.resolve()))
+            await llm.add_lora(self._lora)
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt; the template has written its control tokens itself."""
+        return self._tokenizer.encode(prompt, add_special_tokens=False)
+
+    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
+        """One completion; cancelling the task aborts it inside vLLM."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._llm is None:
+            raise EngineFailure("the engine is not loaded")
+        prompt: Any = {"prompt_token_ids": list(tokens)}
+        final: Any = None
+        try:
+            async for output in self._llm.generate(
+                prompt, self._parameters(constraint, sampling), uuid.uuid4().hex, lora_request=self._lora
+            ):
+                final = output
+        except EngineDeadError as error:
+            raise EngineFailure("the vLLM engine process has died") from error
+        completion = final.outputs[0]
+        return Generation(
+            text=completion.text,
+            prompt_tokens=len(tokens),
+            completion_tokens=len(completion.token_ids),
+            cached_tokens=final.num_cached_tokens or 0,
+            finished=completion.finish_reason == "stop",
+        )
+
+    async def shutdown(self) -> None:
+        """End the engine process."""
+        self._closing = True
+        if self._llm is not None:
+            llm, self._llm = self._llm, None
+            await _in_thread(lambda: llm.shutdown(timeout=0))
+
+    def _parameters(self, constraint: Constraint | None, sampling: Sampling) -> "SamplingParams":
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            seed=sampling.seed if sampling.temperature > 0 else None,
+            max_tokens=sampling.max_tokens,
+            stop_token_ids=[self._stop],
+            structured_outputs=_structured(constraint),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def fits(checkpoint: Checkpoint, settings: RoleSettings) -> None:
+    """Raises BadCheckpoint when an adapter is not for this backbone, or is not of the rank that its manifest says."""
+    manifest, directory = checkpoint.manifest, checkpoint.directory
+    if manifest.kind is Kind.FULL:
+        return
+    if manifest.backbone != settings.backbone_name:
+        raise BadCheckpoint(
+            f"{directory} is an adapter for {manifest.backbone}, this service holds {settings.backbone_name}"
+        )
+    if not (settings.backbone / "config.json").is_file():
+        raise BadCheckpoint(f"there is no backbone in {settings.backbone}: run python -m services.backbone first")
+    rank = _adapter_config(directory).get("r")
+    if manifest.rank is None or rank != manifest.rank:
+        raise BadCheckpoint(f"{directory}: the manifest says rank {manifest.rank}, adapter_config.json says {rank}")
+    if manifest.rank > _RANKS[-1]:
+        raise BadCheckpoint(f"{directory}: rank {manifest.rank} is more than the {_RANKS[-1]} that vLLM serves")
+
+
+def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str, Any]:
+    """vLLM's engine arguments for a checkpoint."""
+    from vllm.platforms import current_platform
+
+    manifest = checkpoint.manifest
+    arguments: dict[str, Any] = {
+        "model": str(checkpoint.directory if manifest.kind is Kind.FULL else settings.backbone),
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "enable_prefix_caching": True,
+        "structured_outputs_config": {"backend": "xgrammar"},
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+    if manifest.kind is Kind.ADAPTER:
+        targets = _adapter_config(checkpoint.directory).get("target_modules")
+        arguments |= {
+            "enable_lora": True,
+            "max_lora_rank": next(rank for rank in _RANKS if rank >= (manifest.rank or 0)),
+            "max_loras": settings.max_loras,
+            "max_cpu_loras": settings.max_loras,
+            "lora_target_modules": sorted(targets) if isinstance(targets, list) else None,
+        }
+    if current_platform.is_cpu():
+        arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True}
+        if manifest.kind is Kind.ADAPTER:
+            arguments["worker_cls"] = "services.cpu_lora.LoraWorker"
+    else:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    return arguments
+
+
+def _start(arguments: dict[str, Any]) -> "AsyncLLM":
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def _adapter_config(directory: Path) -> dict[str, Any]:
+    try:
+        return json.loads((directory / "adapter_config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"{directory / 'adapter_config.json'}: {error}") from error
+
+
+def _stop_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
+    stop = checkpoint.manifest.stop
+    ids = tokenizer.encode(stop, add_special_tokens=False)
+    if len(ids) != 1:
+        raise BadCheckpoint(f"{checkpoint.directory}: the stop text {stop!r} is not one token of the tokenizer")
+    return ids[0]
+
+
+def _structured(constraint: Constraint | None) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if constraint is None:
+        return None
+    if constraint.kind == "regex":
+        return StructuredOutputsParams(regex=constraint.source)
+    grammar = json_grammar(constraint.source)
+    return None if grammar is None else StructuredOutputsParams(grammar=grammar)
+
+
+@lru_cache(maxsize=256)
+def json_grammar(schema: str) -> str | None:
+    """A grammar for one line of JSON as `json.dumps` writes it; None when xgrammar cannot express the schema.
+
+    vLLM's own JSON mode knows either free whitespace or none at all, and xgrammar lets a string of limited length hold
+    raw control characters but no escape: both would keep the model from text that it was trained to write.
+    """
+    import xgrammar
+
+    try:
+        grammar = xgrammar.Grammar.from_json_schema(schema, any_whitespace=False, separators=(", ", ": "))
+    except RuntimeError:
+        return None
+    return re.sub(
+        r'_characters ::= \(\(\[\^\\"\\\\\\r\\n\]\)\)',
+        lambda found: r'_characters ::= (([^\0-\x1f\"\\\r\n]) | ("\\" basic_escape))',
+        str(grammar),
+    )
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Like asyncio.to_thread, in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            result, error = work(), None
+        except Exception as failure:  # handed over to whoever awaits
+            result, error = None, failure
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, daemon=True, name="umi-engine").start()
+    return await future
