@@ -1,7 +1,7 @@
 """The HTTP face of a role: one POST, health, readiness and metrics around an engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -90,7 +90,7 @@ def create_app(
         return problem(500, "fault", "A fault in the service", f"{type(error).__name__}; the log says more")
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         starting = asyncio.create_task(start())
         try:
             yield
@@ -104,8 +104,10 @@ def create_app(
         summary=f"The {role} of a UMi agent.",
         version=checkpoint.manifest.version,
         lifespan=lifespan,
-        exception_handlers={RequestValidationError: refuse_body, HTTPException: http_error, Exception: fault},
     )
+    app.add_exception_handler(RequestValidationError, refuse_body)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, fault)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mib * 2**20)
 
     async def take_turn(request: Request, asked: RoleRequest) -> tuple[Outcome, Response | RoleReply]:

@@ -6,6 +6,8 @@ tokens of a step are grouped by adapter, usually one group, and each group is mu
 class name in the engine process; that worker installs the wrapper there.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from typing import Any
 
 import torch
@@ -15,21 +17,33 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 WORKER = f"{__name__}.LoraWorker"
 
-Group = tuple[int, torch.Tensor | None]
-
 
 class GroupedPunica(PunicaWrapperCPU):
-    """vLLM's CPU wrapper with `add_lora_linear` done by groups of tokens that share an adapter."""
+    """vLLM's CPU wrapper with `add_lora_linear` done by groups of tokens that share an adapter.
 
-    groups: tuple[Group, ...] = ()
+    An adapter's slices (q, k, v; gate, up) are laid side by side once, in float32: a small product of bfloat16 matrices
+    costs 25 µs on a CPU whatever its size, one of float32 5 µs, and a token needs hundreds of them.
+    """
 
-    def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        super().update_metadata(*args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._groups: list[tuple[int, torch.Tensor | None]] = []
+        self._adapters: list[int | None] = []
+        self._laid_out: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update_metadata(
+        self, mapping: Any, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **kwargs: Any
+    ) -> None:
+        """Called by vLLM whenever the tokens' adapters change."""
+        super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
+        if lora_index_to_id != self._adapters:
+            self._adapters = list(lora_index_to_id)
+            self._laid_out.clear()
         indices = self.token_lora_indices
-        slots = torch.unique(indices).tolist()
-        self.groups = tuple(
+        slots: list[int] = sorted({int(slot) for slot in indices})
+        self._groups = [
             (slot, None if len(slots) == 1 else (indices == slot).nonzero().squeeze(1)) for slot in slots if slot >= 0
-        )
+        ]
 
     def add_lora_linear(
         self,
@@ -41,20 +55,31 @@ class GroupedPunica(PunicaWrapperCPU):
         output_slices: tuple[int, ...],
         **kwargs: Any,
     ) -> None:
-        x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        for slot, rows in self.groups:
-            chosen = x if rows is None else x[rows]
-            start = 0
-            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                delta = (chosen @ a[slot, 0].T) @ b[slot, 0].T
-                if scale != 1.0:
-                    delta *= scale
-                columns = y[:, start : start + width]
-                if rows is None:
-                    columns += delta
-                else:
-                    columns.index_add_(0, rows, delta)
-                start += width
+        """Add each token's adapter to `y` in place; arguments as in the base class."""
+        if not self._groups:
+            return
+        x = x.view(-1, x.shape[-1]).float()
+        y = y.view(-1, y.shape[-1])[:, : sum(output_slices)]
+        for slot, rows in self._groups:
+            a, b = self._side_by_side(slot, lora_a_stacked, lora_b_stacked, output_slices)
+            delta = ((x if rows is None else x[rows]) @ a) @ b
+            if scale != 1.0:
+                delta *= scale
+            if rows is None:
+                y += delta
+            else:
+                y[rows] = (y[rows] + delta).to(y.dtype)
+
+    def _side_by_side(
+        self, slot: int, a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...], widths: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All slices of a layer as two matrices: inputs x ranks, and ranks x outputs in blocks."""
+        key = (a[0].data_ptr(), slot)
+        if key not in self._laid_out:
+            shrink = torch.cat([one[slot, 0] for one in a]).float().T.contiguous()
+            blocks = [one[slot, 0, :width].float().T for one, width in zip(b, widths, strict=True)]
+            self._laid_out[key] = shrink, torch.block_diag(*blocks)
+        return self._laid_out[key]
 
 
 class LoraWorker(CPUWorker):

@@ -1,6 +1,7 @@
 """Start a role service as a process: settings, environment, checkpoint, server, exit code."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from services.app import create_app
-from services.orphan import PARENT
+from services.orphan import watch_children
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
 from services.vllm_engine import VllmEngine, fits
@@ -29,6 +30,7 @@ def run(behaviour: RoleBehaviour) -> None:
     settings = _settings(f"python -m services.{role}")
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     environment(settings)
+    watch_children()
     failures: list[str] = []
 
     def stop(reason: str) -> None:
@@ -56,6 +58,8 @@ def run(behaviour: RoleBehaviour) -> None:
     server.run()
     if failures:
         print(f"{role}: {failures[0]}", file=sys.stderr)
+    for child in multiprocessing.active_children():  # an engine that was still loading
+        child.kill()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if failures or not server.started else 0)  # a half-loaded engine in a thread must not hold us up
@@ -84,7 +88,6 @@ def environment(settings: RoleSettings) -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    os.environ[PARENT] = str(os.getpid())
 
 
 def _settings(program: str) -> RoleSettings:

@@ -28,14 +28,17 @@ class Metrics:
     """The metrics of one app, in a registry of its own."""
 
     def __init__(self, role: Role, version: str, depth: Callable[[], float]) -> None:
-        self.registry = CollectorRegistry()
-        labels = {"namespace": "umi", "subsystem": "role", "registry": self.registry}
-        self._requests = Counter("requests", "Requests by outcome.", ["role", "outcome"], **labels)
-        self._seconds = Histogram("seconds", "Time inside the service.", ["role"], buckets=_BUCKETS, **labels)
-        self._tokens = Counter("tokens", "Tokens of answered requests.", ["role", "kind"], **labels)
-        self._retries = Counter("retries", "Texts that broke the rules and were sampled again.", ["role"], **labels)
-        Gauge("queue_depth", "Requests waiting or running.", ["role"], **labels).labels(role).set_function(depth)
-        Gauge("info", "The weights that are served.", ["role", "version"], **labels).labels(role, version).set(1)
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter("umi_role_requests", "Requests by outcome.", ["role", "outcome"], registry=registry)
+        self._seconds = Histogram(
+            "umi_role_seconds", "Time inside the service.", ["role"], buckets=_BUCKETS, registry=registry
+        )
+        self._tokens = Counter("umi_role_tokens", "Tokens of answered requests.", ["role", "kind"], registry=registry)
+        self._retries = Counter("umi_role_retries", "Unusable texts, sampled again.", ["role"], registry=registry)
+        waiting = Gauge("umi_role_queue_depth", "Requests waiting or running.", ["role"], registry=registry)
+        waiting.labels(role).set_function(depth)
+        info = Gauge("umi_role_info", "The weights that are served.", ["role", "version"], registry=registry)
+        info.labels(role, version).set(1)
         self._role = role
         for outcome in Outcome:
             self._requests.labels(role, outcome)
@@ -51,8 +54,9 @@ class Metrics:
     def answered(self, usage: Usage) -> None:
         """What an answer cost."""
         self._seconds.labels(self._role).observe(usage.seconds)
-        for kind in ("prompt", "cached", "completion"):
-            self._tokens.labels(self._role, kind).inc(getattr(usage, f"{kind}_tokens"))
+        self._tokens.labels(self._role, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(self._role, "cached").inc(usage.cached_tokens)
+        self._tokens.labels(self._role, "completion").inc(usage.completion_tokens)
 
     def text(self) -> bytes:
         """The exposition format."""

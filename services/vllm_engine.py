@@ -50,7 +50,7 @@ class VllmEngine:
             llm = await _in_thread(lambda: _start(engine_arguments(checkpoint, self._settings)))
         except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise EngineFailure(f"vLLM cannot load {checkpoint.directory}: {reason[0]}") from error
+            raise EngineFailure(f"vLLM cannot load {checkpoint.directory}: {reason[0]} (its log above)") from error
         if self._closing:
             llm.shutdown()
             return
@@ -122,6 +122,10 @@ def fits(checkpoint: Checkpoint, settings: RoleSettings) -> None:
         )
     if not (settings.backbone / "config.json").is_file():
         raise BadCheckpoint(f"there is no backbone in {settings.backbone}: run python -m services.backbone first")
+    if not any(settings.backbone.glob("*.safetensors")):
+        raise BadCheckpoint(
+            f"the backbone in {settings.backbone} has no *.safetensors weights: remove it and prepare again"
+        )
     rank = _adapter_config(directory).get("r")
     if manifest.rank is None or rank != manifest.rank:
         raise BadCheckpoint(f"{directory}: the manifest says rank {manifest.rank}, adapter_config.json says {rank}")
@@ -145,7 +149,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         "seed": 0,
     }
     if manifest.kind is Kind.ADAPTER:
-        targets = _adapter_config(checkpoint.directory).get("target_modules")
+        targets: list[str] | str = _adapter_config(checkpoint.directory).get("target_modules", "")
         arguments |= {
             "enable_lora": True,
             "max_lora_rank": next(rank for rank in _RANKS if rank >= (manifest.rank or 0)),
@@ -154,7 +158,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
             "lora_target_modules": sorted(targets) if isinstance(targets, list) else None,
         }
     if current_platform.is_cpu():
-        arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True}
+        arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True, "block_size": 32}
         if manifest.kind is Kind.ADAPTER:
             arguments["worker_cls"] = "services.cpu_lora.LoraWorker"
     else:

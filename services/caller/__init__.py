@@ -1,9 +1,10 @@
 """The caller: one call of an offered tool, with arguments of that tool's own schema."""
 
 import json
+from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, relevance
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -12,7 +13,7 @@ from services.role import RoleBehaviour, newest_step_is_a_plan
 from umi.errors import BadInput, RoleOutputInvalid
 from umi.grammar import call_schema, closed, parse_call
 from umi.roles import Role
-from umi.trajectory import Trajectory
+from umi.trajectory import JsonObject, Trajectory
 from umi.wire import CallReply, Usage
 
 
@@ -32,19 +33,29 @@ def _constrain(trajectory: Trajectory) -> Constraint:
     return Constraint("json", json.dumps(call_schema(trajectory.tools), ensure_ascii=False))
 
 
+def _violation(schema: JsonObject, arguments: JsonObject) -> str | None:
+    """The worst of what is wrong with the arguments, in words."""
+    # an empty registry: a schema never makes this service fetch anything
+    validator: Any = Draft202012Validator(schema, registry=Registry())
+    try:
+        errors: list[Any] = list(validator.iter_errors(arguments))
+    except Unresolvable as error:
+        raise BadInput(str(error), "trajectory.tools") from error
+    if not errors:
+        return None
+    worst: Any = max(errors, key=relevance)
+    where = "".join(f".{part}" for part in worst.absolute_path)
+    return f"arguments{where}: {worst.message}"
+
+
 def _reply(text: str, trajectory: Trajectory, version: str, usage: Usage) -> CallReply:
     call = parse_call(text)
     offered = {tool.name: tool for tool in trajectory.tools}
     if call.tool not in offered:
         raise RoleOutputInvalid(Role.CALLER, f"{call.tool!r} is not one of the offered tools")
-    schema = closed(offered[call.tool].parameters)
-    try:  # an empty registry: a schema never makes this service fetch anything
-        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(call.arguments))
-    except Unresolvable as unresolvable:
-        raise BadInput(f"{call.tool}: {unresolvable}", "trajectory.tools") from unresolvable
-    if error is not None:
-        where = "".join(f".{part}" for part in error.absolute_path)
-        raise RoleOutputInvalid(Role.CALLER, f"arguments{where} of {call.tool}: {error.message}")
+    problem = _violation(closed(offered[call.tool].parameters), call.arguments)
+    if problem is not None:
+        raise RoleOutputInvalid(Role.CALLER, f"{call.tool}: {problem}")
     return CallReply(version=version, usage=usage, call=call)
 
 

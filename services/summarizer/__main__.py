@@ -1,11 +1,7 @@
 """Run the summarizer: `python -m services.summarizer --help`."""
 
+from services.launch import run
+from services.summarizer import SUMMARIZER
+
 if __name__ == "__main__":
-    from services.launch import run
-    from services.summarizer import SUMMARIZER
-
     run(SUMMARIZER)
-elif __name__ == "__mp_main__":  # vLLM's engine process imports the main module of the process that spawns it
-    from services.orphan import end_with_service
-
-    end_with_service()

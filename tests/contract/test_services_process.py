@@ -1,6 +1,8 @@
 """The role services over a real socket: clients that leave, queues that fill, engines that fail."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,3 +75,27 @@ async def test_an_engine_that_cannot_load_reports_one_sentence(tmp_path: Path) -
     async with app.router.lifespan_context(app):
         await eventually(lambda: reasons)
     assert reasons == ["vLLM cannot load x: no memory"]
+
+
+def run_planner(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.planner", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_process_without_its_checkpoint_ends_with_one_sentence(tmp_path: Path) -> None:
+    ended = run_planner("--checkpoint", str(tmp_path / "none"))
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("planner: ") and "manifest.json" in ended.stderr
+
+
+def test_a_process_with_a_wrong_setting_names_it() -> None:
+    ended = run_planner("--max-queue", "0")
+    assert ended.returncode != 0
+    assert "max_queue" in ended.stderr
+
+
+def test_help_describes_every_flag() -> None:
+    shown = run_planner("--help").stdout
+    for name in RoleSettings.model_fields:
+        assert f"--{name.replace('_', '-')}" in shown

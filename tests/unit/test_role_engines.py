@@ -22,6 +22,7 @@ from umi.trajectory import ToolSpec
 def backbone(tmp_path: Path) -> Path:
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "config.json").write_text("{}")
+    (tmp_path / "backbone" / "model.safetensors").write_bytes(b"")
     return tmp_path / "backbone"
 
 
@@ -42,12 +43,12 @@ def test_an_adapter_of_another_backbone_is_refused_by_name(tmp_path: Path, backb
 
 
 def test_an_adapter_whose_rank_differs_from_its_manifest_is_refused(tmp_path: Path, backbone: Path) -> None:
-    with pytest.raises(BadCheckpoint, match="manifest says rank 16, adapter_config.json says 8"):
+    with pytest.raises(BadCheckpoint, match=r"manifest says rank 16, adapter_config\.json says 8"):
         fits(adapter(tmp_path / "a", 8), RoleSettings(backbone=backbone))
 
 
 def test_a_missing_backbone_is_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpoint, match="python -m services.backbone"):
+    with pytest.raises(BadCheckpoint, match=r"python -m services\.backbone"):
         fits(adapter(tmp_path / "a", 16), RoleSettings(backbone=tmp_path / "none"))
 
 
