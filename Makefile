@@ -1,0 +1,39 @@
+# UMi. `make run` to try it, `make test` to check it; `make help` lists the rest.
+PYTHON ?= python3.11
+BIN := .venv/bin
+ASK ?= How far is the capital of Japan from Madrid, in miles?
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format tasks train eval-examples
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+setup: ## install everything into .venv and prepare the backbone (nothing when nothing changed)
+	@$(PYTHON) deploy/install.py
+
+run: setup ## start roles, gateway and example tools, ask one query, stay up
+	@$(BIN)/umi up --ask "$(ASK)"
+
+test: setup ## every test, unit to end to end
+	$(BIN)/python -m pytest
+
+check: setup ## lint, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tasks: setup ## make the training and test tasks in var/tasks
+	$(BIN)/python -m training tasks
+
+train: tasks ## both stages of training into checkpoints/ (hours on two cores; goes on where it was interrupted)
+	$(BIN)/python -m training global
+	for role in planner caller summarizer; do $(BIN)/python -m training local $$role || exit 1; done
+
+eval-examples: tasks ## task success of the three roles and of the single model, through the running stack
+	$(BIN)/python -m training evaluate
