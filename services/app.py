@@ -155,7 +155,12 @@ def create_app(
 
     @app.get("/readyz", responses={503: {"model": Problem}}, response_model=None)
     async def readyz() -> JSONResponse:
-        """The model is loaded and has generated once."""
+        """The model is loaded, has generated once, and its engine is still there."""
+        if service.not_ready is None:
+            try:
+                engine.check()
+            except EngineFailure as error:
+                fail(error)
         if service.not_ready is not None:
             return retry_later("not-ready", "Not ready", service.not_ready, _RETRY_LOADING)
         manifest = checkpoint.manifest

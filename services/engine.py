@@ -66,6 +66,10 @@ class Engine(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raises EngineFailure when the engine is gone."""
+        ...
+
     async def shutdown(self) -> None:
         """Free everything; harmless when nothing was loaded."""
         ...

@@ -1,7 +1,7 @@
 """The engine process of vLLM must not outlive the service that started it, however that ended.
 
-Python's `spawn` begins a child by importing the main module of its parent, long before vLLM waits there for a handshake that
-may never come. `watch_children` names this module as that main module.
+Python's `spawn` begins a child by importing the main module of its parent, long before vLLM waits there for a handshake
+that may never come. `watch_children` names this module as that main module.
 """
 
 import os

@@ -57,8 +57,7 @@ class ScriptedEngine:
 
     async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
         """The script's next text, cut off after `sampling.max_tokens` words."""
-        if self.dead:
-            raise EngineFailure("the scripted engine is dead")
+        self.check()
         known = list(self._vocabulary)
         prompt = " ".join(known[token] for token in tokens)
         self.prompts.append(prompt)
@@ -74,6 +73,11 @@ class ScriptedEngine:
             self.aborted.append(prompt)
             raise
         return Generation(text if finished else " ".join(words[:written]), len(tokens), written, 0, finished)
+
+    def check(self) -> None:
+        """Raises EngineFailure once `dead` is set."""
+        if self.dead:
+            raise EngineFailure("the scripted engine is dead")
 
     async def shutdown(self) -> None:
         """Only remembered."""

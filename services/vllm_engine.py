@@ -90,6 +90,11 @@ class VllmEngine:
             finished=completion.finish_reason == "stop",
         )
 
+    def check(self) -> None:
+        """Raises EngineFailure when vLLM's engine process has ended."""
+        if self._llm is None or self._llm.errored:
+            raise EngineFailure("the vLLM engine process has died")
+
     async def shutdown(self) -> None:
         """End the engine process."""
         self._closing = True

@@ -208,6 +208,13 @@ async def test_an_engine_that_dies_makes_the_service_unready(tmp_path: Path) -> 
         assert_problem(await client.get("/readyz"), 503, "not-ready")
 
 
+async def test_readiness_notices_that_the_engine_has_died(tmp_path: Path) -> None:
+    engine = ScriptedEngine([GOOD_PLAN])
+    async with serving(PLANNER, engine, tmp_path) as client:
+        engine.dead = True
+        assert "dead" in assert_problem(await client.get("/readyz"), 503, "not-ready")["detail"]
+
+
 async def test_metrics_count_requests_tokens_and_depth_under_few_labels(tmp_path: Path) -> None:
     async with serving(PLANNER, ScriptedEngine([GOOD_PLAN]), tmp_path) as client:
         await client.post("/v1/plan", json=body())
