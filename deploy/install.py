@@ -1,7 +1,7 @@
 """Install everything UMi needs on a machine without a GPU: `make setup`, or `python3.11 deploy/install.py`.
 
-Makes `.venv` from the pinned lock, installs UMi itself, and prepares the embedded backbone in `var/backbone`. Progress is
-shown; a second run does nothing when nothing has changed. Standard library only, since nothing is installed yet.
+Makes `.venv` from the pinned lock, installs UMi itself, and prepares the embedded backbone in `var/backbone`. Progress
+is shown; a second run does nothing when nothing has changed. Standard library only, since nothing is installed yet.
 """
 
 import hashlib
@@ -31,7 +31,10 @@ def main() -> None:
         STAMP.write_text(fingerprint())
     if not (BACKBONE / "config.json").exists():
         say("preparing the embedded backbone (about 30 s)")
-        run([str(PYTHON), "-W", "ignore", "-m", "services.backbone", str(BACKBONE)], "the backbone could not be prepared")
+        run(
+            [str(PYTHON), "-W", "ignore", "-m", "services.backbone", str(BACKBONE)],
+            "the backbone could not be prepared",
+        )
 
 
 def check() -> None:
@@ -64,7 +67,10 @@ def install() -> None:
     say(f"1/3 {torch}")
     if run([*with_pip, torch], None):
         # The CPU build is not on PyPI. An index that is configured here may have it; PyTorch's own does.
-        run([*with_pip, torch, "--index-url", TORCH_INDEX], f"{torch} is neither on a configured index nor on {TORCH_INDEX}")
+        run(
+            [*with_pip, torch, "--index-url", TORCH_INDEX],
+            f"{torch} is neither on a configured index nor on {TORCH_INDEX}",
+        )
     say(f"2/3 {len(pinned)} pinned packages")
     run([*with_pip, "-r", str(LOCK)], "a package of the lock could not be installed: the last lines above name it")
     say("3/3 UMi itself")

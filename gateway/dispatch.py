@@ -1,4 +1,4 @@
-"""Sending one tool call: request in, observation out. Whatever goes wrong becomes an observation, never an exception."""
+"""Sending one tool call: request in, observation out. Whatever goes wrong is an observation, never an exception."""
 
 import asyncio
 import json

@@ -71,7 +71,7 @@ class Loop:
             return _crashed(job.run_id, error)
         except (RoleFailure, ContextOverflow) as error:
             return RunCompleted(outcome=Outcome.FAILED, problem=problem_of(error, job.run_id))
-        except Exception as error:  # noqa: BLE001 — the edge: a run is a task of its own, nobody above would ever tell the user
+        except Exception as error:  # the edge: a run is a task of its own, nobody above would ever tell the user
             return _crashed(job.run_id, error)
 
 

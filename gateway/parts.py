@@ -21,7 +21,7 @@ from gateway.transport import create_client
 
 @dataclass(frozen=True)
 class Gateway:
-    """Settings and parts of one running gateway. `tool_client` dials what users name; roles have a client of their own."""
+    """Settings and parts of one running gateway. `tool_client` dials what users name; roles have their own client."""
 
     settings: Settings
     metrics: Metrics

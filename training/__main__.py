@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 Tasks = Annotated[Path, typer.Option(help="Folder of task files.")]
 Backbone = Annotated[Path, typer.Option(help="The backbone, as `python -m services.backbone` writes it.")]
-Work = Annotated[Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")]
+Work = Annotated[
+    Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")
+]
 Limit = Annotated[int | None, typer.Option(help="Use only so many tasks.")]
 BACKBONE_NAME = "SmolLM2-135M-Instruct"
 
@@ -55,6 +57,23 @@ def local_stage(
 
     directory = target or Path("checkpoints") / role
     _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, limit)
+
+
+@app.command()
+def evaluate(
+    folder: Tasks = Path("var/tasks"),
+    count: Annotated[int, typer.Option(help="How many test tasks.")] = 200,
+    at_once: Annotated[int, typer.Option(help="How many are asked at a time.")] = 6,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("var/eval"),
+    system: Annotated[list[str] | None, typer.Option(help="Only this system (may be repeated).")] = None,
+) -> None:
+    """Task success through the running stack: the three roles beside a single model that plays all of them."""
+    from training.evaluate import SYSTEMS, compare
+    from training.tasks import files
+    from training.tasks.entities import Split
+
+    chosen = list(files.read(files.path_of(folder, Split.TEST)))[:count]
+    compare(chosen, at_once, output, system or list(SYSTEMS))
 
 
 def _run(

@@ -16,14 +16,16 @@ from umi.roles import Role
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _CARD = """# {version}
 
-A LoRA adapter (rank {rank}) that makes {backbone} the {roles} of UMi, a multi-LLM tool agent after α-UMi (arXiv 2401.07324).
+A LoRA adapter (rank {rank}) that makes {backbone} the {roles} of UMi, a multi-LLM tool agent after α-UMi
+(arXiv 2401.07324).
 
 * **Stage**: {stage}{parents}.
 * **Data**: {tasks} generated tasks over the tools in `examples/tools`, every observation a real response
   (`python -m training tasks`; sha256 of the file in `manifest.json`). English only.
 * **Loss**: {loss:.4f} nats per target token at the end of training (curve in `loss.png`).
-* **Use**: loaded by the role service from this directory; the prompt is `prompt.jinja`. Made for short questions with 3 to 8
-  offered tools; it is no general assistant. How well it does: the table in the project's README, `make eval-examples`.
+* **Use**: loaded by the role service from this directory; the prompt is `prompt.jinja`. Made for short questions with
+  3 to 8 offered tools; it is no general assistant. How well it does: the table in the project's README,
+  `make eval-examples`.
 * **Licence**: Apache-2.0, like the backbone.
 """
 

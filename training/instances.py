@@ -1,4 +1,4 @@
-"""From a trajectory to what each role learns of it: (prompt, target) pairs, rendered exactly as the services render them."""
+"""From a trajectory to what each role learns of it: (prompt, target) pairs, rendered as the services render them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

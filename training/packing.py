@@ -1,8 +1,8 @@
 """Prefix trees: many instances in one forward pass, every shared prefix computed once, nothing seen across branches.
 
 The turns of a trajectory share its history and tasks in a group share their tools, so their (prompt + target) sequences
-form a tree. Each node is one token; it attends to its ancestors only, and its position is its depth. A target is a set of
-edges: the logits at the parent node should give the token of the child.
+form a tree. Each node is one token; it attends to its ancestors only, and its position is its depth. A target is a set
+of edges: the logits at the parent node should give the token of the child.
 """
 
 from collections.abc import Sequence
@@ -43,8 +43,11 @@ class PrefixTree:
         return child
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """One row of N nodes: `input_ids` and `position_ids` (1, N), a boolean `attention_mask` (1, 1, N, N) that is true
-        where a node may look, and E learnt edges: `edge_nodes` (E,) and `edge_tokens` (E,)."""
+        """One row of N nodes and E learnt edges.
+
+        `input_ids` and `position_ids` (1, N), a boolean `attention_mask` (1, 1, N, N) that is true where a node may
+        look, `edge_nodes` (E,) and `edge_tokens` (E,).
+        """
         count = len(self.tokens)
         mask = np.zeros((count, count), dtype=bool)
         for node, parent in enumerate(self.parents):

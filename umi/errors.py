@@ -1,17 +1,17 @@
 """Every error UMi raises on purpose, in one tree.
 
-    UmiError
-    ├── BadInput                 tell the user what to change; nothing was done
-    │   ├── UnknownTool          a tool name that is not registered
-    │   ├── BadDocument          a toolset document that is not usable OpenAPI
-    │   ├── BadCheckpoint        a checkpoint whose manifest, files or fit are wrong
-    │   └── ContextOverflow      the prompt cannot be made to fit the model's window
-    ├── Unreachable              a toolset document could not be fetched
-    ├── RoleFailure              a role service did not do its part; the run ends as failed
-    │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
-    │   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
-    │   └── RoleOutputInvalid    its text does not follow the role's grammar
-    └── CallRejected             a call that must not be sent; becomes an observation, the planner reacts
+UmiError
+├── BadInput                 tell the user what to change; nothing was done
+│   ├── UnknownTool          a tool name that is not registered
+│   ├── BadDocument          a toolset document that is not usable OpenAPI
+│   ├── BadCheckpoint        a checkpoint whose manifest, files or fit are wrong
+│   └── ContextOverflow      the prompt cannot be made to fit the model's window
+├── Unreachable              a toolset document could not be fetched
+├── RoleFailure              a role service did not do its part; the run ends as failed
+│   ├── RoleUnavailable      down, not ready, or no answer within the deadline
+│   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
+│   └── RoleOutputInvalid    its text does not follow the role's grammar
+└── CallRejected             a call that must not be sent; becomes an observation, the planner reacts
 """
 
 

@@ -53,10 +53,10 @@ def _trim(value: Any, items: int, string: int) -> Any:
         case str() if len(value) > string:
             return f"{value[:string]}… ({len(value)} characters)"
         case list():
-            kept = [_trim(item, items, string) for item in value[:items]]  # type: ignore[reportUnknownVariableType]
-            return kept + [f"… {len(value) - items} more"] if len(value) > items else kept  # type: ignore[reportUnknownArgumentType]
+            kept = [_trim(item, items, string) for item in value[:items]]
+            return [*kept, f"… {len(value) - items} more"] if len(value) > items else kept
         case dict():
-            return {key: _trim(item, items, string) for key, item in value.items()}  # type: ignore[reportUnknownVariableType]
+            return {key: _trim(item, items, string) for key, item in value.items()}
         case _:
             return value
 
@@ -70,7 +70,7 @@ def _message(kind: str, body: bytes) -> str:
         return _text(body)
     if isinstance(data, dict):
         for field in _ERROR_FIELDS:
-            if found := data.get(field):  # type: ignore[reportUnknownMemberType]
+            if found := data.get(field):
                 return found if isinstance(found, str) else _dump(found)
     return _dump(data)
 

@@ -59,22 +59,22 @@ def read_document(document: Any, location: str | None = None, base_url: str | No
     the document's servers. Raises BadDocument when the document is not OpenAPI 3, has no operations, or has no absolute
     address.
     """
-    if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):  # type: ignore[reportUnknownMemberType]
+    if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
         raise BadDocument('not an OpenAPI 3 document: the field "openapi": "3.…" is missing', "document")
-    root: JsonObject = document  # type: ignore[reportUnknownVariableType]
+    root: JsonObject = document
     paths: Any = root.get("paths")
     if not isinstance(paths, dict) or not paths:
         raise BadDocument("the document has no paths", "document.paths")
     base = base_url or _base_url(root, location)
     names: set[str] = set()
     operations: list[Operation] = []
-    for path, item in paths.items():  # type: ignore[reportUnknownVariableType]
+    for path, item in paths.items():
         shared: Any = _resolve(root, item)
         if not isinstance(shared, dict):
             raise BadDocument(f"{path} is not an object", f"document.paths.{path}")
         for method in METHODS:
-            if isinstance(operation := shared.get(method), dict):  # type: ignore[reportUnknownMemberType]
-                operations.append(_operation(root, base, str(path), method, shared, operation, names))  # type: ignore[reportUnknownArgumentType]
+            if isinstance(operation := shared.get(method), dict):
+                operations.append(_operation(root, base, str(path), method, shared, operation, names))
     if not operations:
         raise BadDocument("the document has no operations", "document.paths")
     return operations
@@ -97,8 +97,8 @@ def build_request(operation: Operation, arguments: JsonObject) -> HttpRequest:
                     raise CallRejected(f"argument {name!r} is not usable in a path: {text!r}")
                 path = path.replace("{" + target + "}", quote(text, safe=""))
             case Place.QUERY:
-                values = value if isinstance(value, list) else [value]  # type: ignore[reportUnknownVariableType]
-                query.extend((target, _scalar(item)) for item in values)  # type: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+                values = value if isinstance(value, list) else [value]
+                query.extend((target, _scalar(item)) for item in values)
             case Place.HEADER:
                 text = _scalar(value)
                 if any(ord(char) < 32 or ord(char) > 126 for char in text):
@@ -124,7 +124,7 @@ def _scalar(value: Any) -> str:
 
 def _base_url(root: JsonObject, location: str | None) -> str:
     servers = root.get("servers") or [{"url": "/"}]
-    url = str(servers[0].get("url", "/")) if isinstance(servers, list) and isinstance(servers[0], dict) else "/"  # type: ignore[reportUnknownMemberType]
+    url = str(servers[0].get("url", "/")) if isinstance(servers, list) and isinstance(servers[0], dict) else "/"
     joined = urljoin(location or "", url)
     if urlsplit(joined).scheme not in {"http", "https"} or not urlsplit(joined).netloc:
         raise BadDocument(f"no absolute server address ({url!r}); pass base_url", "base_url")
@@ -197,13 +197,13 @@ def _resolve(root: JsonObject, node: Any) -> Any:
     """Follow local `$ref`s of one node."""
     for _ in range(_MAX_REF_DEPTH):
         if not isinstance(node, dict) or "$ref" not in node:
-            return node  # type: ignore[reportUnknownVariableType]
-        reference = str(node["$ref"])  # type: ignore[reportUnknownArgumentType]
+            return node
+        reference = str(node["$ref"])
         if not reference.startswith("#/"):
             raise BadDocument(f"only references inside the document are followed, not {reference!r}", "document")
         node = root
         for part in reference[2:].split("/"):
-            node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None  # type: ignore[reportUnknownMemberType]
+            node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
         if node is None:
             raise BadDocument(f"the reference {reference!r} leads nowhere", "document")
     raise BadDocument("a reference refers to itself", "document")
@@ -221,10 +221,10 @@ def _schema(root: JsonObject, node: Any, above: tuple[int, ...] = ()) -> JsonObj
     `above` are the nodes on the way here: where a schema contains itself, anything is admitted.
     """
     node = _resolve(root, node)
-    if not isinstance(node, dict) or len(above) > _MAX_REF_DEPTH or id(node) in above:  # type: ignore[reportUnknownArgumentType]
+    if not isinstance(node, dict) or len(above) > _MAX_REF_DEPTH or id(node) in above:
         return {}
-    above = (*above, id(node))  # type: ignore[reportUnknownArgumentType]
-    schema: JsonObject = {key: node[key] for key in _KEEP if key in node}  # type: ignore[reportUnknownVariableType]
+    above = (*above, id(node))
+    schema: JsonObject = {key: node[key] for key in _KEEP if key in node}
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(flag := schema.get(exclusive), bool):  # OpenAPI 3.0 marks the bound, JSON Schema is one itself
             schema.pop(exclusive)
@@ -233,17 +233,17 @@ def _schema(root: JsonObject, node: Any, above: tuple[int, ...] = ()) -> JsonObj
     if schema.pop("nullable", False) and isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
     if "properties" in node:
-        schema["properties"] = {key: _schema(root, value, above) for key, value in node["properties"].items()}  # type: ignore[reportUnknownVariableType]
+        schema["properties"] = {key: _schema(root, value, above) for key, value in node["properties"].items()}
         schema.setdefault("type", "object")
     if "items" in node:
-        schema["items"] = _schema(root, node["items"], above)  # type: ignore[reportUnknownArgumentType]
-    options = [_schema(root, option, above) for option in node.get("anyOf") or node.get("oneOf") or ()]  # type: ignore[reportUnknownVariableType]
+        schema["items"] = _schema(root, node["items"], above)
+    options = [_schema(root, option, above) for option in node.get("anyOf") or node.get("oneOf") or ()]
     real = [option for option in options if option.get("type") != "null"]
     if len(real) == 1:
         schema = {**real[0], **schema}  # Optional[X] of a generator: absence says the same as null
     elif real:
         schema["anyOf"] = real
-    for part in (_schema(root, part, above) for part in node.get("allOf") or ()):  # type: ignore[reportUnknownVariableType]
+    for part in (_schema(root, part, above) for part in node.get("allOf") or ()):
         schema = _merge(part, schema)
     return schema
 

@@ -1,8 +1,8 @@
 """Prompt rendering: a Jinja template that travels with the checkpoint, applied to a trajectory.
 
-A template sees `role`, `query`, `tools` and `steps`, and three filters: `signature` (a tool in one line), `plan_text` and
-`call_text`. Whatever it interpolates is data: sequences that a tokenizer could read as control tokens (`<|…|>`, `</s>`)
-are broken up, so no query, tool document or observation can forge the frame that the template itself writes.
+A template sees `role`, `query`, `tools` and `steps`, and three filters: `signature` (a tool in one line), `plan_text`
+and `call_text`. Whatever it interpolates is data: sequences that a tokenizer could read as control tokens (`<|…|>`,
+`</s>`) are broken up, so no query, tool document or observation can forge the frame that the template itself writes.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def _short(text: str) -> str:
 
 
 class PromptTemplate:
-    """A prompt template by its source text. Raises jinja2.TemplateError at construction or rendering if it is broken."""
+    """A prompt template by its source text. Raises jinja2.TemplateError, here or at rendering, if it is broken."""
 
     def __init__(self, source: str) -> None:
         self.source = source

@@ -1,4 +1,4 @@
-"""Drawing tasks: an intent, a wording and entities of one split, some slots nested, distractors, and now and then a trap."""
+"""Drawing tasks: intent, wording and entities of one split, some slots nested, distractors, and now and then a trap."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -220,9 +220,12 @@ class Builder:
         if intent == "cancel_booking":
             count = int(values["id"]) - 4 if rng.random() < 0.85 else 0  # type: ignore[arg-type]
             return tuple(
-                Call(tool="book_room", arguments={"room": "Dune", "date": f"2031-05-{i // 10 + 1:02}", "hour": 8 + i % 10, "name": "Ada"})
+                Call(
+                    tool="book_room",
+                    arguments={"room": "Dune", "date": f"2031-05-{i // 10 + 1:02}", "hour": 8 + i % 10, "name": "Ada"},
+                )
                 for i in range(count)
-            )  # fmt: skip
+            )
         if "todo" in intent or intent in {"list_done", "add_and_complete"}:
             count = int(values["id"]) if "id" in values and rng.random() < 0.85 else rng.randrange(4)  # type: ignore[arg-type]
             titles = [draw("title", self._split, rng).surface for _ in range(count)]
@@ -305,7 +308,9 @@ class Builder:
         if story.found is None:
             return Check(gives_up=True)
         if INTENTS[draft.intent].is_effect:
-            free = {"room"} if draft.intent == "book_any" else {"id"} if draft.intent == "add_and_complete" else set[str]()
+            free = (
+                {"room"} if draft.intent == "book_any" else {"id"} if draft.intent == "add_and_complete" else set[str]()
+            )
             wanted = {name: value for name, value in calls[-1].arguments.items() if name not in free}
             return Check(effect=Call(tool=calls[-1].tool, arguments=wanted))
         return Check(expected=story.found.expected, rivals=story.found.rivals)

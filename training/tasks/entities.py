@@ -93,8 +93,9 @@ def _currencies() -> tuple[str, ...]:
 _HOLIDAY_COUNTRIES = (
     "United States", "United Kingdom", "Canada", "France", "Italy", "Poland", "Japan", "Brazil", "Mexico", "Australia",
     "New Zealand", "Ireland", "Sweden", "Norway", "Denmark", "Finland", "Portugal", "Austria", "Belgium", "Greece",
-    "Netherlands", "South Africa", "Argentina", "Chile", "Colombia", "Peru", "Hungary", "Romania", "Bulgaria", "Croatia",
-    "Iceland", "Estonia", "Latvia", "Lithuania", "Luxembourg", "Kenya", "Nigeria", "Ukraine", "Serbia", "Uruguay",
+    "Netherlands", "South Africa", "Argentina", "Chile", "Colombia", "Peru", "Hungary", "Romania", "Bulgaria",
+    "Croatia", "Iceland", "Estonia", "Latvia", "Lithuania", "Luxembourg", "Kenya", "Nigeria", "Ukraine", "Serbia",
+    "Uruguay",
 )  # fmt: skip
 
 
@@ -220,14 +221,18 @@ def _formula(rng: random.Random) -> Entity:
     return _same("".join(atom + (str(n) if (n := rng.randrange(1, 8)) > 1 else "") for atom in atoms))
 
 
-_VERBS = "buy order call email book fix clean water paint return renew collect write send check plan wash repair".split()
+_VERBS = (
+    "buy order call email book fix clean water paint return renew collect write send check plan wash repair".split()
+)
 _THINGS = (
     "oat milk,the plumber,Grandma,train tickets,the bike,the kitchen,the plants,the fence,library books,my passport,"
     "the parcel,a thank-you note,the invoice,the smoke alarm,the summer trip,the curtains,the roof,new shoes,Marta,"
     "the dentist,concert tickets,the lamp,the garage,the tomatoes,the hallway,the drill,the car insurance,the suit,"
     "a birthday card,the contract,the boiler,a picnic,the windows,the printer,cat food,the landlord,Mr Novak"
 ).split(",")
-_FIRST = "Ines Omar Lucy Tomas Mei Ravi Anna Pavel Grace Hugo Leila Nils Rosa Kofi Yara Igor Emma Juan Sven Aisha".split()
+_FIRST = (
+    "Ines Omar Lucy Tomas Mei Ravi Anna Pavel Grace Hugo Leila Nils Rosa Kofi Yara Igor Emma Juan Sven Aisha".split()
+)
 _LAST = "Okafor Lindqvist Moreau Tanaka Silva Novak Haddad Larsen Petrov Kim Rossi Mensah Weber Costa Ortiz".split()
 
 
@@ -254,7 +259,9 @@ _MAKERS: dict[str, Draw] = {
     ),
     "date": _date,
     "year": lambda rng: (lambda year: Entity(str(year), year))(rng.randrange(2021, 2032)),
-    "days": lambda rng: (lambda days: Entity(str(days), days))(rng.choice([rng.randrange(2, 60), rng.randrange(60, 900)])),
+    "days": lambda rng: (lambda days: Entity(str(days), days))(
+        rng.choice([rng.randrange(2, 60), rng.randrange(60, 900)])
+    ),
     "limit": lambda rng: (lambda count: Entity(str(count), count))(rng.randrange(2, 6)),
     "unit": lambda rng: rng.choice(
         [Entity("miles", "miles"), Entity("km", "km"), Entity("kilometres", "km"), Entity("kilometers", "km")]
@@ -272,7 +279,9 @@ _MAKERS: dict[str, Draw] = {
     "hour": _office_hour,
     "formula": _formula,
     "title": _title,
-    "person": lambda rng: _same(f"{rng.choice(_FIRST)} {rng.choice(_LAST)}" if rng.random() < 0.6 else rng.choice(_FIRST)),
+    "person": lambda rng: _same(
+        f"{rng.choice(_FIRST)} {rng.choice(_LAST)}" if rng.random() < 0.6 else rng.choice(_FIRST)
+    ),
     "room": lambda rng: _same(rng.choice(_ROOMS)),
     "id": lambda rng: (lambda n: Entity(str(n), n))(rng.randrange(1, 30)),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fastapi.testclient import TestClient
 
 from examples.tools.server import create_app, create_services
-from training.tasks.programs import Ask, Found, Json, NotTold, Notes, Program
+from training.tasks.programs import Ask, Found, Json, Notes, NotTold, Program
 from umi.observation import observe
 from umi.openapi import Operation, build_request, read_document
 from umi.roles import Turn
@@ -37,7 +37,11 @@ class Tools:
         """Status, body and observation of a real call."""
         request = build_request(self.operations[tool], arguments)
         reply = self._client.request(request.method, request.url, headers=request.headers, json=request.json_body)
-        return reply.status_code, reply.content, observe(reply.status_code, reply.headers["content-type"], reply.content)
+        return (
+            reply.status_code,
+            reply.content,
+            observe(reply.status_code, reply.headers["content-type"], reply.content),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ class _Teller:
         for wrong, right in names.items():
             need = need.replace(wrong, right)
         rationale = self._flush(f"To find {need}, use {ask.tool}.".replace("To find a way to ", "To "))
-        given = {key: names.get(value, value) if isinstance(value, str) else value for key, value in ask.arguments.items()}
+        given = {
+            key: names.get(value, value) if isinstance(value, str) else value for key, value in ask.arguments.items()
+        }
         arguments = _in_schema_order(given, self._tools.operations[ask.tool])
         status, body, observation = self._tools.call(ask.tool, arguments)
         plan = Plan(rationale=rationale, turn=Turn.CALLER)

@@ -10,8 +10,8 @@ _OPENINGS = (
     "For my homework: ", "We have a bet going. ", "Before I forget: ",
 )  # fmt: skip
 _CLOSINGS = (
-    " Thanks!", " Thank you.", " thx", " Cheers!", " Please be brief.", " I need it for a report.", " Much appreciated.",
-    " Any idea?", " Can you check?", " TIA", " It's for a quiz.", " Please look it up.",
+    " Thanks!", " Thank you.", " thx", " Cheers!", " Please be brief.", " I need it for a report.",
+    " Much appreciated.", " Any idea?", " Can you check?", " TIA", " It's for a quiz.", " Please look it up.",
 )  # fmt: skip
 
 

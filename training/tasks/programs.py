@@ -94,7 +94,7 @@ def text_of(value: Any) -> str:
         case float() if value == int(value) and abs(value) < 1e15:
             return str(int(value))
         case list():
-            return ", ".join(map(text_of, value))  # type: ignore[reportUnknownArgumentType]
+            return ", ".join(map(text_of, value))
         case _:
             return str(value)
 

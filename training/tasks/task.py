@@ -79,7 +79,7 @@ def _same_call(left: Call, right: Call) -> bool:
 def _plain(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _plain(item) for key, item in value.items()}  # type: ignore[reportUnknownVariableType]
+            return {key: _plain(item) for key, item in value.items()}
         case str():
             return value.casefold().strip()
         case _:
