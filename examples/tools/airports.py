@@ -98,7 +98,8 @@ def _country_name(code: str) -> str:
 )
 def airport_facts(code: AirportCode) -> AirportFacts:
     """Which airport a three-letter IATA code such as JFK or CDG stands for: its name, the city and country it
-    serves or is in, its elevation (height, altitude in feet) and its time zone."""
+    serves or is in, its elevation (height, altitude in feet or metres, how high it lies above sea level, the
+    highest) and its time zone. Where one lands, takes off or arrives when flying to a code."""
     found = find_airport(code)
     return AirportFacts(
         code=found.code,

@@ -161,7 +161,8 @@ def _native_name(code: str) -> str | None:
 def country_facts(country: CountryPath) -> CountryFacts:
     """Basic facts about a country, nation or state: its capital city, which continent it is on, how many
     people live there (population, inhabitants), how big it is (area, size, square kilometres), what money it
-    uses (currency), what languages people speak, and its phone prefix (calling code, dialling code)."""
+    uses (currency, pay), what languages people speak, and its phone prefix (calling code, dialling code). The
+    seat of government; people per square kilometre need its population and area."""
     found = places.find_country(country)
     return CountryFacts(
         country=found.name,
@@ -180,7 +181,7 @@ def country_facts(country: CountryPath) -> CountryFacts:
 )
 def country_neighbours(country: CountryPath) -> Neighbours:
     """Which countries border this one: its neighbours, neighboring or adjacent nations that share a land
-    border or frontier, and how many of them there are. An island has none."""
+    border or frontier, next to it, and how many of them there are. An island has none."""
     found = places.find_country(country)
     names = sorted(places.countries()[code].name for code in found.neighbour_codes if code in places.countries())
     return Neighbours(country=found.name, count=len(names), neighbours=names)

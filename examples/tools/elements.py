@@ -60,7 +60,8 @@ def element_facts(
     element: Annotated[str, Path(description="element name or symbol", max_length=40)],
 ) -> ElementFacts:
     """Facts about a chemical element such as iron (Fe) or gold (Au): its chemical symbol, atomic number (how
-    many protons), atomic mass or weight, and density in grams per cubic centimetre."""
+    many protons), atomic mass or weight (how heavy an atom is, lighter or heavier than another), and density in
+    grams per cubic centimetre. How the element is abbreviated or written in a reaction or formula."""
     found = look_up("element", element, _index(), (known.name for known in elements()))
     density = found.density
     return ElementFacts(

@@ -94,7 +94,9 @@ def _readable(number: float) -> float:
 def convert_units(body: Conversion) -> Converted:
     """Convert a measurement between units: length (miles to kilometres, feet, inches), weight or mass (pounds
     to kilograms), temperature (Celsius to Fahrenheit), volume (litres, gallons, cups), speed, area, time,
-    energy, pressure or data size. How many of one unit are in another."""
+    energy, pressure or data size. How many of one unit are in another: metres, kilometres, yards, nautical miles,
+    grams, ounces, stone, pints, millilitres, knots, mph, km/h, acres, hectares, seconds, minutes, hours, days,
+    weeks, joules, calories, kWh, kelvin. Also for an altitude, elevation or distance wanted in another unit."""
     start, end = find_unit(body.from_unit), find_unit(body.to_unit)
     try:
         result = _registry().Quantity(body.value, start).to(end).magnitude

@@ -26,6 +26,7 @@ WhenReady = Callable[[Console], None]
 def up(
     backbone: Annotated[Path, typer.Option(help="Directory of the backbone.")] = Path("var/backbone"),
     checkpoints: Annotated[Path, typer.Option(help="Directory with a checkpoint per role.")] = Path("checkpoints"),
+    single: Annotated[Path | None, typer.Option(help="One checkpoint that plays all three roles instead.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8000,
     role_port: Annotated[int, typer.Option(help="Port of the planner; caller and summarizer follow.")] = 8101,
     tools_port: Annotated[int, typer.Option(help="Port of the example tools.")] = 8100,
@@ -35,11 +36,10 @@ def up(
 ) -> None:
     """Start the three roles, the gateway and the example tools; Ctrl-C stops them all."""
     _require(backbone, f"There is no backbone in {backbone}. Make it with: python -m services.backbone {backbone}")
-    for role in Role:
-        _require(
-            checkpoints / role, f"There is no checkpoint in {checkpoints / role}: name another with --checkpoints."
-        )
-    chosen = services(backbone, checkpoints, port, role_port, tools_port if with_tools else None)
+    weights = {role: single or checkpoints / role for role in Role}
+    for directory in weights.values():
+        _require(directory, f"There is no checkpoint in {directory}: name another with --checkpoints or --single.")
+    chosen = services(backbone, weights, port, role_port, tools_port if with_tools else None)
     gateway = Api(f"http://127.0.0.1:{port}")
 
     def when_ready(console: Console) -> None:
@@ -55,7 +55,12 @@ def up(
 
 
 def services(
-    backbone: Path, checkpoints: Path, port: int, role_port: int, tools_port: int | None, python: str = sys.executable
+    backbone: Path,
+    checkpoints: dict[Role, Path],
+    port: int,
+    role_port: int,
+    tools_port: int | None,
+    python: str = sys.executable,
 ) -> list[Service]:
     """The processes of the whole agent; no example tools without `tools_port`."""
     found: list[Service] = []
@@ -64,7 +69,7 @@ def services(
         url = f"http://127.0.0.1:{role_port + number}"
         urls[f"UMI_{role.upper()}_URL"] = url
         address = ("--host", "127.0.0.1", "--port", str(role_port + number))
-        weights = ("--backbone", str(backbone), "--checkpoint", str(checkpoints / role))
+        weights = ("--backbone", str(backbone), "--checkpoint", str(checkpoints[role]))
         command = (python, "-m", f"services.{role}", *address, *weights)
         found.append(Service(role.value, command, f"{url}/readyz"))
     if tools_port is not None:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gateway.cli.supervisor import PortInUse, Service, Supervisor
 from gateway.cli.up import services, supervise
+from umi.roles import Role
 from tests.fakes import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -142,7 +143,8 @@ def test_killing_the_supervisor_itself_leaves_no_process(tmp_path: Path, mark: s
 
 
 def test_everything_that_up_starts_listens_on_loopback_only() -> None:
-    chosen = services(Path("b"), Path("c"), port=9000, role_port=9101, tools_port=9100, python="python")
+    weights = {role: Path("c") / role for role in Role}
+    chosen = services(Path("b"), weights, port=9000, role_port=9101, tools_port=9100, python="python")
     assert [service.name for service in chosen] == ["planner", "caller", "summarizer", "tools", "gateway"]
     assert [service.port for service in chosen] == [9101, 9102, 9103, 9100, 9000]
     assert chosen[1].command[-4:] == ("--backbone", "b", "--checkpoint", "c/caller")
