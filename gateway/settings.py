@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     )
 
     max_offered: int = Field(
-        default=8, ge=1, le=64, description="Tools shown to the roles; with more, a retriever picks."
+        default=10, ge=1, le=64, description="Tools shown to the roles; with more, a retriever picks."
     )
     tool_seconds: Seconds = Field(default=10.0, description="Time for one tool call, from connecting to the last byte.")
     tool_bytes: int = Field(default=1_000_000, ge=1, description="A tool's response larger than this is not shown.")

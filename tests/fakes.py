@@ -45,6 +45,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports(count: int) -> int:
+    """The first of `count` neighbouring ports that nobody listens on."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as probes:
+            try:
+                for number in range(count):
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", first + number))
+                return first
+            except OSError:
+                continue
+
+
 def plan(turn: Turn, rationale: str = "Because.") -> Plan:
     """A planner's output."""
     return Plan(rationale=rationale, turn=turn)

@@ -1,0 +1,92 @@
+"""The whole agent as `umi up` starts it: three vLLM services, the shipped adapters, the gateway, the example tools."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fakes import free_port, free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 240  # three minutes are promised on an idle machine
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("agent")
+    port, role_port, tools_port = free_port(), free_ports(3), free_port()
+    ports = ["--port", str(port), "--role-port", str(role_port), "--tools-port", str(tools_port)]
+    log = folder / "up.log"
+    environment = {**os.environ, "UMI_DATABASE": f"sqlite:///{folder}/runs.db"}
+    with log.open("w") as output:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli", "up", *ports, "--logs", str(folder)],
+            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+        try:
+            started = time.monotonic()
+            while "Ready." not in log.read_text():
+                assert up.poll() is None, log.read_text()
+                assert time.monotonic() - started < READY_SECONDS, log.read_text()
+                time.sleep(0.5)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180, trust_env=False) as client:
+                yield client
+        finally:
+            up.send_signal(signal.SIGINT)
+            assert up.wait(30) == 0
+
+
+def ask(gateway: httpx.Client, query: str, **more: Any) -> dict[str, Any]:
+    reply = gateway.post("/v1/queries", json={"query": query, **more})
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def calls(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(step["call"]["tool"], step["call"]["arguments"]) for step in run["steps"] if step["call"]]
+
+
+def test_a_question_is_answered_with_two_dependent_tool_calls(gateway: httpx.Client) -> None:
+    run = ask(gateway, "How far is the capital of Japan from Madrid, in miles?")
+    assert [tool for tool, _ in calls(run)] == ["country_facts", "city_distance"]
+    assert run["outcome"] == "answered"
+    miles = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", run["answer"])]
+    assert any(abs(number - 6692) < 25 for number in miles), run["answer"]  # great circle between the two centres
+    first = run["steps"][0]
+    assert first["request"]["url"].endswith("/countries/countries/Japan") and first["response_status"] == 200
+
+
+def test_every_role_took_its_turn_and_says_with_which_weights(gateway: httpx.Client) -> None:
+    run = ask(gateway, "What is the capital of Kenya?", tools=["country_facts", "weekday", "calculate"])
+    assert "Nairobi" in run["answer"]
+    assert run["steps"][0]["versions"] == {"planner": "planner-1", "caller": "caller-1"}
+    assert run["summarizer_version"] == "summarizer-1"
+    assert all(run["usage"][role]["completion_tokens"] > 0 for role in ("planner", "caller", "summarizer"))
+
+
+def test_a_later_step_reads_its_history_from_the_prefix_cache(gateway: httpx.Client) -> None:
+    run = ask(gateway, "What is the currency of Peru?", tools=["country_facts", "currency_facts"])
+    last = run["steps"][-1]["usage"]["planner"]
+    assert last["cached_tokens"] > 0
+
+
+def test_the_planner_gives_up_when_no_offered_tool_can_help(gateway: httpx.Client) -> None:
+    run = ask(gateway, "What will the weather be like in Lisbon tomorrow?", tools=["weekday", "prime_factors", "add_todo"])
+    assert run["outcome"] == "gave_up" and run["answer"] is None and calls(run) == []
+
+
+def test_a_call_that_changes_state_really_changes_it(gateway: httpx.Client) -> None:
+    run = ask(gateway, "Add 'water the cactus' to my to-do list.", tools=["add_todo", "list_todos", "country_facts"])
+    assert calls(run) == [("add_todo", {"title": "water the cactus"})]
+    listed = ask(gateway, "What is still open on my to-do list?", tools=["add_todo", "list_todos", "country_facts"])
+    assert "water the cactus" in listed["steps"][0]["observation"]
