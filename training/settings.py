@@ -18,6 +18,7 @@ class StageSettings(Frozen):
     passes_per_step: Annotated[int, Field(ge=1, description="gradient accumulation")] = 2
     rank: Annotated[int, Field(ge=1)] = 16
     alpha: Annotated[int, Field(ge=1)] = 32
+    save_steps: Annotated[int, Field(ge=1, description="optimizer steps between two checkpoints of a stage")] = 40
     seed: int = 7
 
 

@@ -17,6 +17,7 @@ from training.instances import instances
 from training.packing import PrefixTree
 from training.settings import StageSettings
 from training.tasks.task import Task
+from umi.manifest import ALL_ROLES
 from umi.prompt import PromptTemplate
 from umi.roles import Role
 
@@ -73,7 +74,10 @@ def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> 
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32  # bfloat16 products are slower on CPUs
     base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
     if parent is not None:
-        return PeftModel.from_pretrained(base, parent, is_trainable=True)
+        model = PeftModel.from_pretrained(base, parent, is_trainable=True)
+        # A checkpoint names its backbone for others; at every save peft would look that name up on the Hugging Face hub.
+        model.peft_config["default"].base_model_name_or_path = str(backbone)
+        return model
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0
     )
@@ -86,9 +90,16 @@ def compile_layers(model: PeftModel) -> None:
         layer.compile(dynamic=True)
 
 
-def groups_of(tasks: Sequence[Task], size: int) -> list[Sequence[Task]]:
-    """Neighbouring tasks, `size` at a time."""
-    return [tasks[start : start + size] for start in range(0, len(tasks), size)]
+def groups_of(tasks: Sequence[Task], size: int, roles: Sequence[Role] = ALL_ROLES) -> list[Sequence[Task]]:
+    """Neighbouring tasks, `size` at a time, without those in which none of `roles` has a turn; no group is empty."""
+    groups = (tasks[start : start + size] for start in range(0, len(tasks), size))
+    taught = ([task for task in group if not _turns(task).isdisjoint(roles)] for group in groups)
+    return [group for group in taught if group]
+
+
+def _turns(task: Task) -> set[Role]:
+    called = {Role.CALLER} if any(step.call for step in task.trajectory.steps) else set[Role]()
+    return {Role.PLANNER} | called | ({Role.SUMMARIZER} if task.answer is not None else set[Role]())
 
 
 def train(
@@ -119,7 +130,7 @@ def train(
         weight_decay=settings.weight_decay,
         max_grad_norm=1.0,
         logging_steps=5,
-        save_steps=40,
+        save_steps=settings.save_steps,
         save_total_limit=2,
         seed=settings.seed,
         report_to=[],
@@ -130,7 +141,7 @@ def train(
     trainer = TreeTrainer(
         model=model,
         args=arguments,
-        train_dataset=groups_of(tasks, settings.tasks_per_pass),  # type: ignore[arg-type]
+        train_dataset=groups_of(tasks, settings.tasks_per_pass, roles),  # type: ignore[arg-type]
         data_collator=TreeCollator(tokenizer, PromptTemplate.default(), roles),
     )
     resume = any(work.glob("checkpoint-*"))

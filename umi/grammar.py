@@ -68,14 +68,19 @@ def closed(schema: JsonObject) -> JsonObject:
 def parse_call(text: str) -> Call:
     """Read a caller's text. Raises RoleOutputInvalid when it is not a JSON object with a name and arguments."""
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = json.loads(text, parse_constant=_no_number)
+        json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be escaped, but not sent
+    except (ValueError, RecursionError) as error:
         raise RoleOutputInvalid(Role.CALLER, f"not JSON: {error}") from error
     match data:
         case {"name": str(name), "arguments": dict(arguments), **rest} if not rest:
             return Call(tool=name, arguments=arguments)
         case _:
             raise RoleOutputInvalid(Role.CALLER, 'expected {"name": …, "arguments": {…}}')
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def parse_answer(text: str) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+from jinja2 import TemplateError
 from pydantic import Field, ValidationError
 
 from umi.errors import BadCheckpoint
@@ -67,6 +68,8 @@ class Checkpoint:
             raise BadCheckpoint(f"{directory}: {error.strerror}: {error.filename}") from error
         except ValidationError as error:
             raise BadCheckpoint(f"{directory / FILE_NAME}: {error}") from error
+        except (TemplateError, UnicodeDecodeError) as error:
+            raise BadCheckpoint(f"{directory / TEMPLATE_NAME}: is not a template: {error}") from error
         if template.sha256 != manifest.prompt_sha256:
             raise BadCheckpoint(f"{directory / TEMPLATE_NAME}: is not the template that the manifest names")
         for name, expected in manifest.files.items():

@@ -11,6 +11,10 @@ from typing import Any
 MAX_CHARS = 1500
 _ITEMS, _STRING = 20, 300
 _ERROR_FIELDS = ("detail", "message", "error", "title", "reason", "description")
+# None of these can be made to read a page more than once: a hostile megabyte must not hold up the event loop.
+_HEAD, _HEAD_END = re.compile(r"(?i)<head\b"), re.compile(r"(?i)</head\s*>")
+_UNSEEN = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)")
+_TAG = re.compile(r"<[^<>]*>")
 
 
 def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CHARS) -> str:
@@ -27,6 +31,8 @@ def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CH
     if kind == "application/json" or kind.endswith("+json"):
         try:
             return shorten(json.loads(body), max_chars)
+        except RecursionError:
+            return "The response is nested too deeply; not shown."
         except ValueError:
             return _cut("Not valid JSON: " + _text(body), max_chars)
     if kind == "text/html":
@@ -45,7 +51,12 @@ def shorten(value: Any, max_chars: int = MAX_CHARS) -> str:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return _sendable(json.dumps(value, ensure_ascii=False))
+
+
+def _sendable(text: str) -> str:
+    """JSON can escape lone surrogates, which nothing can store or send."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _trim(value: Any, items: int, string: int) -> Any:
@@ -66,12 +77,12 @@ def _message(kind: str, body: bytes) -> str:
         return _plain(_text(body))
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _text(body)
     if isinstance(data, dict):
         for field in _ERROR_FIELDS:
             if found := data.get(field):
-                return found if isinstance(found, str) else _dump(found)
+                return _sendable(found) if isinstance(found, str) else _dump(found)
     return _dump(data)
 
 
@@ -80,8 +91,10 @@ def _text(body: bytes) -> str:
 
 
 def _plain(page: str) -> str:
-    page = re.sub(r"(?is)<(script|style|head)\b.*?</\1\s*>", " ", page)
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    if (start := _HEAD.search(page)) and (end := _HEAD_END.search(page, start.end())):
+        page = page[: start.start()] + page[end.end() :]
+    page = _UNSEEN.sub(" ", page)
+    return " ".join(html.unescape(_TAG.sub(" ", page)).split())
 
 
 def _cut(text: str, max_chars: int) -> str:

@@ -74,7 +74,11 @@ def read_document(document: Any, location: str | None = None, base_url: str | No
             raise BadDocument(f"{path} is not an object", f"document.paths.{path}")
         for method in METHODS:
             if isinstance(operation := shared.get(method), dict):
-                operations.append(_operation(root, base, str(path), method, shared, operation, names))
+                try:
+                    operations.append(_operation(root, base, str(path), method, shared, operation, names))
+                except (AttributeError, KeyError, TypeError, ValueError) as error:  # something is not of its own type
+                    what = f"{method.upper()} {path}: {type(error).__name__}: {error}"
+                    raise BadDocument(f"an operation cannot be understood: {what}", f"document.paths.{path}") from error
     if not operations:
         raise BadDocument("the document has no operations", "document.paths")
     return operations
@@ -111,8 +115,8 @@ def build_request(operation: Operation, arguments: JsonObject) -> HttpRequest:
     if missing := re.findall(r"{([^}]*)}", path):
         raise CallRejected(f"the path needs a value for {missing[0]!r}")
     url = operation.base_url.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
-    has_body = any(place in (Place.BODY, Place.WHOLE_BODY) for place, _ in operation.places.values())
-    payload = whole if whole is not None else (body if has_body else None)
+    has_fields = any(place is Place.BODY for place, _ in operation.places.values())
+    payload = body if has_fields else whole
     return HttpRequest(method=operation.method, url=url, headers=headers, json_body=payload)
 
 
@@ -144,9 +148,9 @@ def _operation(
         if is_required:
             required.append(unique)
 
-    for reference in [*shared.get("parameters", []), *operation.get("parameters", [])]:
-        parameter = _resolve(root, reference)
-        if parameter.get("in") not in {"path", "query", "header"}:
+    listed = [_resolve(root, node) for node in [*shared.get("parameters", []), *operation.get("parameters", [])]]
+    for parameter in {(node["name"], node["in"]): node for node in listed}.values():  # an operation overrides its path
+        if parameter["in"] not in {"path", "query", "header"}:
             continue
         schema = _schema(root, parameter.get("schema", {"type": "string"}))
         if text := parameter.get("description"):
