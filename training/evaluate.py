@@ -26,7 +26,9 @@ def compare(tasks: Sequence[Task], at_once: int, folder: Path, systems: Sequence
         name = system.replace(" ", "-")
         report, results = asyncio.run(_evaluate(system, tasks, at_once, folder / f"{name}.log"))
         reports[system] = report
-        (folder / f"{name}.json").write_text(json.dumps({**report, "results": rows(results)}, indent=1, ensure_ascii=False))
+        (folder / f"{name}.json").write_text(
+            json.dumps({**report, "results": rows(results)}, indent=1, ensure_ascii=False)
+        )
     text = table(reports)
     (folder / "table.md").write_text(text + "\n")
     print("\n" + text)

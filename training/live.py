@@ -87,7 +87,9 @@ class Stack:
         offered = {tool.name: tool for tool in task.trajectory.tools if tool.name in run["tools"]}
         successful = [Call(**step["call"]) for step in called if (step["response_status"] or 500) < 400]
         breaks = sum(
-            not jsonschema.Draft202012Validator(offered[step["call"]["tool"]].parameters).is_valid(step["call"]["arguments"])
+            not jsonschema.Draft202012Validator(offered[step["call"]["tool"]].parameters).is_valid(
+                step["call"]["arguments"]
+            )
             for step in called
             if step["call"]["tool"] in offered
         )

@@ -75,7 +75,7 @@ def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> 
     base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
     if parent is not None:
         model = PeftModel.from_pretrained(base, parent, is_trainable=True)
-        # A checkpoint names its backbone for others; at every save peft would look that name up on the Hugging Face hub.
+        # A checkpoint names its backbone for others; peft would look that name up on the hub at every save.
         model.peft_config["default"].base_model_name_or_path = str(backbone)
         return model
     config = LoraConfig(

@@ -81,7 +81,9 @@ def test_a_later_step_reads_its_history_from_the_prefix_cache(gateway: httpx.Cli
 
 
 def test_the_planner_gives_up_when_no_offered_tool_can_help(gateway: httpx.Client) -> None:
-    run = ask(gateway, "What will the weather be like in Lisbon tomorrow?", tools=["weekday", "prime_factors", "add_todo"])
+    run = ask(
+        gateway, "What will the weather be like in Lisbon tomorrow?", tools=["weekday", "prime_factors", "add_todo"]
+    )
     assert run["outcome"] == "gave_up" and run["answer"] is None and calls(run) == []
 
 

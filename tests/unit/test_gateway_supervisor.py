@@ -16,8 +16,8 @@ from rich.console import Console
 
 from gateway.cli.supervisor import PortInUse, Service, Supervisor
 from gateway.cli.up import services, supervise
-from umi.roles import Role
 from tests.fakes import free_port
+from umi.roles import Role
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

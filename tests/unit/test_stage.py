@@ -1,0 +1,200 @@
+"""Training for real, on a model of random weights: what changes, what is learnt, and what is written."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from tests.models import tiny_backbone, tokenizer, tokens
+from training.export import CONFIG, WEIGHTS, export
+from training.instances import instances
+from training.settings import StageSettings
+from training.stage import TreeCollator, edge_loss, groups_of, load_model, train
+from training.tasks.build import Builder
+from training.tasks.entities import Split
+from training.tasks.execute import Tools
+from training.tasks.task import Task
+from umi.errors import BadCheckpoint
+from umi.manifest import ALL_ROLES, Checkpoint, Kind
+from umi.prompt import PromptTemplate
+from umi.roles import Role
+
+SETTINGS = StageSettings(learning_rate=2e-2, epochs=3, rank=4, alpha=8, save_steps=4)  # 6 steps
+FACTS = {"stage": "global", "tasks": 12}
+
+Trained = tuple[PeftModel, list[dict[str, float]]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eagerly() -> Iterator[None]:
+    """Compiling takes minutes and changes no result; a tiny model on many threads mostly waits for them."""
+    threads = torch.get_num_threads()
+    torch.compiler.set_stance("force_eager")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.compiler.set_stance("default")
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    """Twelve short tasks: seconds are enough for them."""
+    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(60), key=lambda task: len(task.model_dump_json()))
+    return made[:12]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def trained(tasks: list[Task], backbone: Path, work: Path) -> Trained:
+    return train(tasks, ALL_ROLES, SETTINGS, backbone, work)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("checkpoints") / "global"
+    export(trained[0], target, "global-1", "Tiny", ALL_ROLES, FACTS, trained[1])
+    return target
+
+
+def weights(model: PeftModel, adapter: bool) -> dict[str, torch.Tensor]:
+    return {k: v.detach().clone() for k, v in model.named_parameters() if ("lora_" in k) is adapter}
+
+
+def loss_of(model: PeftModel, tasks: list[Task], *roles: Role) -> float:
+    collate = TreeCollator(tokenizer(), PromptTemplate.default(), roles)
+    with torch.no_grad():
+        return sum(edge_loss(model, collate([group])).item() for group in groups_of(tasks, 3, roles))
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], tolerance: float = 0.0) -> bool:
+    assert left.keys() == right.keys()
+    return all(torch.allclose(left[k], right[k], rtol=0, atol=tolerance) for k in left)
+
+
+def test_training_changes_every_adapter_and_nothing_else(trained: Trained, backbone: Path) -> None:
+    torch.manual_seed(SETTINGS.seed)
+    fresh, (model, _) = load_model(backbone, SETTINGS, None), trained
+    before, after = weights(fresh, adapter=True), weights(model, adapter=True)
+    assert len(after) == 2 * 7 * 2  # A and B of seven linear layers in two blocks
+    assert not any(torch.equal(before[k], after[k]) for k in after)
+    assert same(weights(fresh, adapter=False), weights(model, adapter=False))
+    assert {k for k, p in model.named_parameters() if p.requires_grad} == set(after)
+
+
+def test_training_lowers_the_loss(trained: Trained, tasks: list[Task], backbone: Path) -> None:
+    model, log = trained
+    fresh = load_model(backbone, SETTINGS, None)
+    assert loss_of(model, tasks, *ALL_ROLES) < 0.95 * loss_of(fresh, tasks, *ALL_ROLES)
+    assert [row["step"] for row in log] == [5]
+
+
+def test_tasks_without_a_turn_of_the_role_are_left_out_and_the_others_keep_their_neighbours() -> None:
+    made = list(Builder(Split.TRAIN, 5, Tools()).tasks(30, 3))
+    unanswered = [task for task in made if task.answer is None]
+    mixed = [unanswered[0], unanswered[1], made[0], *made[:3]]
+    assert made[0].answer is not None
+    assert groups_of(mixed, 3) == [mixed[:3], mixed[3:]]
+    assert groups_of(mixed, 3, [Role.SUMMARIZER])[0] == [made[0]]
+    assert groups_of(mixed, 2, [Role.SUMMARIZER])[0] == mixed[2:4]
+
+
+@pytest.mark.parametrize("roles", [ALL_ROLES, (Role.PLANNER,), (Role.CALLER,), (Role.SUMMARIZER,)])
+def test_every_token_of_every_target_of_its_roles_is_learnt_and_no_other(
+    tasks: list[Task], roles: tuple[Role, ...]
+) -> None:
+    template = PromptTemplate.default()
+    turns = [turn for task in tasks for turn in instances(task.trajectory, task.answer, template)]
+    wanted = set[tuple[int, ...]]()
+    for turn in turns:
+        if turn.role in roles:
+            prompt, target = tokens(turn.prompt), [*tokens(turn.target), tokenizer().eos_token_id]
+            wanted |= {tuple(prompt + target[: end + 1]) for end in range(len(target))}
+    tree = TreeCollator(tokenizer(), template, roles).tree(tasks)
+    batch = tree.tensors()
+    learnt = set[tuple[int, ...]]()
+    for node, token in zip(batch["edge_nodes"].tolist(), batch["edge_tokens"].tolist(), strict=True):
+        path = [token]
+        while node >= 0:
+            path.append(tree.tokens[node])
+            node = tree.parents[node]
+        learnt.add(tuple(reversed(path)))
+    assert learnt == wanted
+
+
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
+    trained: Trained, tasks: list[Task], backbone: Path, work: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(work / "checkpoint-4", tmp_path / "checkpoint-4")  # all that a run that died at step 5 left
+    resumed, log = train(tasks, ALL_ROLES, SETTINGS, backbone, tmp_path)
+    assert same(weights(resumed, adapter=True), weights(trained[0], adapter=True), tolerance=1e-6)
+    assert [row["step"] for row in log] == [row["step"] for row in trained[1]]
+
+
+def test_a_local_stage_starts_from_its_parents_weights(checkpoint: Path, trained: Trained, backbone: Path) -> None:
+    local = load_model(backbone, SETTINGS.model_copy(update={"rank": 9}), checkpoint)
+    rounded = {k: v.to(torch.bfloat16).float() for k, v in weights(trained[0], adapter=True).items()}
+    assert same(weights(local, adapter=True), rounded)
+    assert all(parameter.requires_grad == ("lora_" in name) for name, parameter in local.named_parameters())
+
+
+def test_a_local_stage_learns_its_own_role_and_leaves_its_parent_alone(
+    checkpoint: Path, tasks: list[Task], backbone: Path, tmp_path: Path
+) -> None:
+    parent = load_model(backbone, SETTINGS, checkpoint)
+    settings = SETTINGS.model_copy(update={"epochs": 1.0})
+    local, _ = train(tasks, (Role.CALLER,), settings, backbone, tmp_path, checkpoint)
+    assert loss_of(local, tasks, Role.CALLER) < loss_of(parent, tasks, Role.CALLER)
+    Checkpoint.open(checkpoint)
+
+
+def test_what_is_exported_is_a_checkpoint_that_opens(checkpoint: Path, trained: Trained) -> None:
+    opened = Checkpoint.open(checkpoint)
+    manifest = opened.manifest
+    assert (manifest.version, manifest.roles, manifest.kind, manifest.rank) == ("global-1", ALL_ROLES, Kind.ADAPTER, 4)
+    assert set(manifest.files) == {WEIGHTS, CONFIG}
+    assert manifest.training["stage"] == "global"
+    assert set(manifest.training["versions"]) == {"torch", "transformers", "peft"}
+    assert manifest.metrics["final_loss"] == pytest.approx(trained[1][-1]["loss"], abs=1e-3)
+    assert opened.template.source == PromptTemplate.default().source
+    assert (checkpoint / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "12 generated tasks" in (checkpoint / "README.md").read_text("utf-8")
+
+
+def test_exported_weights_are_bfloat16_and_those_that_were_trained(checkpoint: Path, trained: Trained) -> None:
+    saved = load_file(checkpoint / WEIGHTS)
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    model = {k.replace(".default", ""): v.to(torch.bfloat16) for k, v in weights(trained[0], adapter=True).items()}
+    assert same(saved, model)
+    config: dict[str, Any] = json.loads((checkpoint / CONFIG).read_text("utf-8"))
+    assert config["base_model_name_or_path"] == "Tiny"  # not a path of the machine that trained
+
+
+@pytest.mark.parametrize("wrong", [{"name": "no/version"}, {"roles": ("critic",)}])
+def test_an_export_that_would_not_open_raises(trained: Trained, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"name": "global-1", "backbone": "Tiny", "roles": ALL_ROLES, "training": FACTS, "log": []}
+    with pytest.raises(ValueError, match=r"version|roles"):
+        export(trained[0], tmp_path, **(given | wrong))
+
+
+def test_an_altered_export_does_not_open(checkpoint: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    tensors = load_file(copy / WEIGHTS)
+    save_file({k: v * 1.01 for k, v in tensors.items()}, copy / WEIGHTS)
+    with pytest.raises(BadCheckpoint, match=WEIGHTS):
+        Checkpoint.open(copy)
