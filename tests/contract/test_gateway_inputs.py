@@ -94,7 +94,7 @@ def parameters(schema: Any) -> dict[str, Any]:
         ({"name": "bad", "document": document("x", paths={})}, "document.paths"),
         ({"name": "bad", "document": document("x", servers=[])}, "base_url"),
         ({"name": "bad", "document": document("add")}, "document.paths"),
-        ({"name": "bad", "document": document("x", paths={"/x": {"get": {"parameters": "abc"}}})}, "document"),
+        ({"name": "bad", "document": document("x", paths={"/x": {"get": {"parameters": "abc"}}})}, "document.paths./x"),
         ({"name": "bad", "document": document("x", paths=parameters({"type": "no such type"}))}, "document.paths./x"),
     ],
 )
