@@ -1,7 +1,7 @@
 """Prometheus metrics, in a registry per app. Labels are bounded: outcomes, roles, and the toolsets registered now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -32,7 +32,7 @@ class Metrics:
             self._runs.labels(outcome)
 
     @contextmanager
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None]:
         """Around a run."""
         with self._running.track_inprogress(), self._run_seconds.time():
             yield
@@ -46,7 +46,7 @@ class Metrics:
         self._steps.inc()
 
     @contextmanager
-    def role(self, role: Role) -> Iterator[None]:
+    def role(self, role: Role) -> Generator[None]:
         """Around one request to a role."""
         started, outcome = time.monotonic(), "error"
         try:

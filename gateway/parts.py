@@ -1,6 +1,6 @@
 """What the routes work with, made once per app when it starts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -33,7 +33,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
     """Open store and clients, load the toolsets; on leaving, stop all runs first."""
     if (file := settings.database_file) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The commands' side of the gateway's REST API."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ class Api:
                     yield json.loads(line[6:])
 
     @contextmanager
-    def _client(self, seconds: float) -> Iterator[httpx.Client]:
+    def _client(self, seconds: float) -> Generator[httpx.Client]:
         timeout = httpx.Timeout(seconds, connect=5)
         try:
             with httpx.Client(base_url=self.url, timeout=timeout, trust_env=False) as client:
