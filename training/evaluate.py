@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import signal
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ TIMED = 15
 
 def compare(tasks: Sequence[Task], at_once: int, folder: Path, systems: Sequence[str]) -> None:
     """Evaluate every system; write `<system>.json` with each result and `table.md`, and print the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped as well
     folder.mkdir(parents=True, exist_ok=True)
     reports: dict[str, dict[str, Any]] = {}
     for system in systems:

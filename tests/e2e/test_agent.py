@@ -1,7 +1,7 @@
 """The whole agent as `umi up` starts it: three vLLM services, the shipped adapters, the gateway, the example tools."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +17,8 @@ from tests.fakes import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240  # three minutes are promised on an idle machine
+
+PLACES = ["country_facts", "city_distance"]
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -57,33 +59,26 @@ def calls(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_a_question_is_answered_with_two_dependent_tool_calls(gateway: httpx.Client) -> None:
-    run = ask(gateway, "How far is the capital of Japan from Madrid, in miles?")
-    assert [tool for tool, _ in calls(run)] == ["country_facts", "city_distance"]
-    assert run["outcome"] == "answered"
-    miles = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", run["answer"])]
-    assert any(abs(number - 6692) < 25 for number in miles), run["answer"]  # great circle between the two centres
-    first = run["steps"][0]
+    run = ask(gateway, "How far is the capital of Japan from Madrid?", tools=[*PLACES, "weekday", "calculate"])
+    assert [tool for tool, _ in calls(run)] == PLACES
+    first, second, last = run["steps"]
     assert first["request"]["url"].endswith("/countries/countries/Japan") and first["response_status"] == 200
+    observed = json.loads(second["observation"])["distance"]
+    assert abs(observed - 10770) < 30  # great circle from Tokyo to Madrid, km
+    assert str(observed) in run["answer"]
+    assert last["usage"]["planner"]["cached_tokens"] > 0, "a later step reads its history from the prefix cache"
 
 
 def test_every_role_took_its_turn_and_says_with_which_weights(gateway: httpx.Client) -> None:
-    run = ask(gateway, "What is the capital of Kenya?", tools=["country_facts", "weekday", "calculate"])
-    assert "Nairobi" in run["answer"]
+    run = ask(gateway, "What is the population of Lyon?", tools=["city_facts", "calculate", "weekday"])
+    assert str(json.loads(run["steps"][0]["observation"])["population"]) in run["answer"]
     assert run["steps"][0]["versions"] == {"planner": "planner-1", "caller": "caller-1"}
     assert run["summarizer_version"] == "summarizer-1"
     assert all(run["usage"][role]["completion_tokens"] > 0 for role in ("planner", "caller", "summarizer"))
 
 
-def test_a_later_step_reads_its_history_from_the_prefix_cache(gateway: httpx.Client) -> None:
-    run = ask(gateway, "What is the currency of Peru?", tools=["country_facts", "currency_facts"])
-    last = run["steps"][-1]["usage"]["planner"]
-    assert last["cached_tokens"] > 0
-
-
 def test_the_planner_gives_up_when_no_offered_tool_can_help(gateway: httpx.Client) -> None:
-    run = ask(
-        gateway, "What will the weather be like in Lisbon tomorrow?", tools=["weekday", "prime_factors", "add_todo"]
-    )
+    run = ask(gateway, "Tell me a joke.", tools=["weekday", "prime_factors", "add_todo"])
     assert run["outcome"] == "gave_up" and run["answer"] is None and calls(run) == []
 
 
