@@ -16,7 +16,7 @@ Backbone = Annotated[Path, typer.Option(help="The backbone, as `python -m servic
 Work = Annotated[
     Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Use only so many tasks.")]
+Limit = Annotated[int | None, typer.Option(help="Use only so many tasks: the first, or with a parent the last.")]
 BACKBONE_NAME = "SmolLM2-135M-Instruct"
 
 
@@ -34,12 +34,13 @@ def global_stage(
     folder: Tasks = Path("var/tasks"),
     backbone: Backbone = Path("var/backbone"),
     work: Work = Path("var/work/global"),
+    parent: Annotated[Path | None, typer.Option(help="Go on from this checkpoint instead of a new adapter.")] = None,
     limit: Limit = None,
 ) -> None:
     """Stage one: one adapter learns the turns of all roles."""
     from training.settings import EMBEDDED_GLOBAL
 
-    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, None, limit)
+    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, limit)
 
 
 @app.command("local")
@@ -91,7 +92,7 @@ def _run(
     path = files.path_of(folder, Split.TRAIN)
     data = list(files.read(path))
     if parent is not None and limit is not None:
-        data = data[-limit:]  # the local stage sees first what the global stage saw least recently
+        data = data[-limit:]  # those that the parent has not seen
     data = data[:limit]
     parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
     model, log = train(data, roles, settings, backbone, work, parent)
@@ -101,8 +102,18 @@ def _run(
         "data_sha256": files.sha256(path),
         "settings": settings.model_dump(mode="json"),
     }
-    export(model, target, f"{target.name}-1", BACKBONE_NAME, roles, facts, log, parents)
+    export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents)
     typer.echo(f"written to {target}")
+
+
+def _next_version(target: Path) -> str:
+    """`planner-1`, or one more than the checkpoint that `target` holds: weights never change under their name."""
+    from umi.manifest import Checkpoint
+
+    number = 1
+    if target.exists():
+        number = int(Checkpoint.open(target).manifest.version.rpartition("-")[2]) + 1
+    return f"{target.name}-{number}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from tests.fakes import free_port, free_ports
+from umi.manifest import Checkpoint
+from umi.roles import Role
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240  # three minutes are promised on an idle machine
@@ -72,8 +74,9 @@ def test_a_question_is_answered_with_two_dependent_tool_calls(gateway: httpx.Cli
 def test_every_role_took_its_turn_and_says_with_which_weights(gateway: httpx.Client) -> None:
     run = ask(gateway, "What is the population of Lyon?", tools=["city_facts", "calculate", "weekday"])
     assert str(json.loads(run["steps"][0]["observation"])["population"]) in run["answer"]
-    assert run["steps"][0]["versions"] == {"planner": "planner-1", "caller": "caller-1"}
-    assert run["summarizer_version"] == "summarizer-1"
+    shipped = {role: Checkpoint.open(ROOT / "checkpoints" / role).manifest.version for role in Role}
+    assert run["steps"][0]["versions"] == {role: shipped[role] for role in (Role.PLANNER, Role.CALLER)}
+    assert run["summarizer_version"] == shipped[Role.SUMMARIZER]
     assert all(run["usage"][role]["completion_tokens"] > 0 for role in ("planner", "caller", "summarizer"))
 
 
