@@ -1,7 +1,7 @@
 # UMi. `make run` to try it, `make test` to check it; `make help` lists the rest.
 PYTHON ?= python3.11
 BIN := .venv/bin
-ASK ?= How far is the capital of Japan from Madrid, in miles?
+ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format tasks train eval-examples

@@ -1,7 +1,6 @@
 """Live evaluation: test tasks asked of a running gateway, every result checked by code against the true answer."""
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
@@ -184,8 +183,3 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Results as JSON."""
     return [asdict(result) for result in results]
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
