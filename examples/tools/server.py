@@ -54,6 +54,3 @@ def create_app(services: Mapping[str, FastAPI] | None = None) -> FastAPI:
     for name, service in mounted.items():
         root.mount(f"/{name}", service)
     return root
-
-
-SERVICES: dict[str, FastAPI] = create_services()
