@@ -7,9 +7,12 @@ of edges: the logits at the parent node should give the token of the child.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+
+from training.attention import blocks
 
 
 @dataclass
@@ -42,11 +45,11 @@ class PrefixTree:
             self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
         return child
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Any]:
         """One row of N nodes and E learnt edges.
 
         `input_ids` and `position_ids` (1, N), a boolean `attention_mask` (1, 1, N, N) that is true where a node may
-        look, `edge_nodes` (E,) and `edge_tokens` (E,).
+        look, its `blocks` for attention, `edge_nodes` (E,) and `edge_tokens` (E,).
         """
         count = len(self.tokens)
         mask = np.zeros((count, count), dtype=bool)
@@ -55,10 +58,12 @@ class PrefixTree:
                 mask[node] = mask[parent]
             mask[node, node] = True
         edges = np.array(list(self._edges), dtype=np.int64).reshape(-1, 2)
+        whole = torch.from_numpy(mask)
         return {
             "input_ids": torch.tensor([self.tokens]),
             "position_ids": torch.tensor([self.depths]),
-            "attention_mask": torch.from_numpy(mask)[None, None],
+            "attention_mask": whole[None, None],
+            "blocks": blocks(whole),
             "edge_nodes": torch.from_numpy(edges[:, 0].copy()),
             "edge_tokens": torch.from_numpy(edges[:, 1].copy()),
         }

@@ -13,6 +13,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from training.attention import NAME as TREE_ATTENTION
+from training.attention import Opaque
 from training.instances import instances
 from training.packing import PrefixTree
 from training.settings import StageSettings
@@ -21,7 +23,7 @@ from umi.manifest import ALL_ROLES
 from umi.prompt import PromptTemplate
 from umi.roles import Role
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 class TreeCollator:
@@ -62,7 +64,8 @@ def edge_loss(model: Any, batch: Batch) -> torch.Tensor:
     hidden = causal.model(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
-        attention_mask=batch["attention_mask"],
+        attention_mask=batch["attention_mask"],  # four-dimensional, so that no other is made; the blocks count
+        tree=Opaque(batch["blocks"]),
         use_cache=False,
     )[0]
     logits = causal.lm_head(hidden[0, batch["edge_nodes"]])
@@ -72,7 +75,7 @@ def edge_loss(model: Any, batch: Batch) -> torch.Tensor:
 def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> PeftModel:
     """The backbone with a fresh adapter, or with a trainable copy of the parent's."""
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32  # bfloat16 products are slower on CPUs
-    base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
+    base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype, attn_implementation=TREE_ATTENTION)
     if parent is not None:
         model = PeftModel.from_pretrained(base, parent, is_trainable=True)
         # A checkpoint names its backbone for others; peft would look that name up on the hub at every save.

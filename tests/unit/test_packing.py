@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.models import tiny_llama
+from training.attention import NAME, blocks
 from training.packing import PrefixTree
 from training.stage import edge_loss
 
@@ -42,16 +43,31 @@ def test_a_tree_has_the_losses_of_its_instances_one_by_one(seed: int) -> None:
             losses = nn.functional.cross_entropy(model(input_ids=row).logits[0, :-1], row[0, 1:], reduction="none")
             for end in range(len(prompt), row.shape[1]):
                 single[tuple(row[0, : end + 1].tolist())] = losses[end - 1].item()
-        packed = edge_loss(model, tree_of(instances).tensors()).item()
+        model.set_attn_implementation(NAME)
+        batch = tree_of(instances).tensors()
+        batch["blocks"] = blocks(batch["attention_mask"][0, 0], rows=8)  # so that even a small tree has several
+        packed = edge_loss(model, batch).item()
     assert packed == pytest.approx(sum(single.values()) / len(single), abs=1e-4)
+
+
+def test_a_block_leaves_out_the_columns_that_none_of_its_rows_may_see() -> None:
+    tree = tree_of([([1, 2], [3, 4, 5, 6]), ([1, 2], [7, 8, 9, 10])])  # two branches of four on a stem of two
+    first, second, third = blocks(tree.tensors()["attention_mask"][0, 0], rows=4)
+    assert [list(block[:2]) for block in (first, second, third)] == [[0, 4], [4, 8], [8, 10]]
+    assert first[2].tolist() == [0, 1, 2, 3]
+    assert second[2].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert third[2].tolist() == [0, 1, 6, 7, 8, 9]
+    assert third[3][0, 0].tolist() == [[True] * 5 + [False], [True] * 6]
 
 
 def test_a_tree_gives_the_gradients_of_its_instances() -> None:
     model = tiny_llama()
+    model.set_attn_implementation(NAME)
     prompt, targets = [7, 8, 9], [[1, 2, 3], [4, 5, 6]]
     edge_loss(model, tree_of([(prompt, target) for target in targets]).tensors()).backward()
     packed = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
     model.zero_grad()
+    model.set_attn_implementation("eager")
     for target in targets:
         row = torch.tensor([prompt + target])
         loss = nn.functional.cross_entropy(model(input_ids=row).logits[0, 2:-1], row[0, 3:])
