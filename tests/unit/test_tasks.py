@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from training.tasks import entities
-from training.tasks.build import NOUNS, Builder, wordings
+from training.tasks.build import Builder, nouns, wordings
 from training.tasks.entities import Entity, Split
 from training.tasks.execute import Tools
 from training.tasks.programs import INTENTS, answer
@@ -123,8 +123,8 @@ def test_the_splits_share_no_wording() -> None:
         parts = [set(wordings(intent, split)) for split in Split]
         assert all(parts)
         assert sum(map(len, parts)) == len(set.union(*parts)), intent
-    for train, test in NOUNS.values():
-        assert not set(train) & set(test)
+    for parts in nouns().values():
+        assert not set(parts["train"]) & set(parts["unseen"])
 
 
 @pytest.mark.parametrize("kind", ["country", "city", "airport", "element", "language", "currency", "date", "title"])

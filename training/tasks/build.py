@@ -17,41 +17,6 @@ from training.tasks.task import Check, Kind, Task
 from umi.roles import Turn
 from umi.trajectory import Call, Plan, Step, Trajectory
 
-NOUNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "capital": (
-        ("the capital of {country}", "{country}'s capital", "the capital city of {country}", "the {country} capital"),
-        ("the city that is the capital of {country}", "the seat of government of {country}"),
-    ),
-    "largest_city": (
-        ("the biggest city of {country}", "the largest city in {country}", "{country}'s most populous city"),
-        ("the city with the most people in {country}",),
-    ),
-    "airport_city": (
-        ("the city served by {code}", "the city of airport {code}", "the city that {code} airport belongs to"),
-        ("the city whose airport is {code}",),
-    ),
-    "city_country": (
-        ("the country {city} is in", "the country where {city} lies", "the country that {city} belongs to"),
-        ("the country in which you find {city}",),
-    ),
-    "country_currency": (
-        ("the currency of {country}", "the money used in {country}", "{country}'s currency"),
-        ("the currency people pay with in {country}",),
-    ),
-    "element_by_number": (
-        ("element number {number}", "the element with atomic number {number}", "element {number}"),
-        ("the element that has {number} protons",),
-    ),
-    "add_days": (
-        ("the day {days} days after {date}", "the date {days} days from {date}", "{days} days after {date}"),
-        ("the day that comes {days} days later than {date}",),
-    ),
-    "find_holiday": (
-        ("{holiday} {year} in {country}", "the {country} {holiday} of {year}", "{holiday} in {country} in {year}"),
-        ("the day {country} celebrates {holiday} in {year}",),
-    ),
-}
-"""Noun phrases by intent, for training and for testing: how a question names a thing that must be found out first."""
 _GIVES = {
     "city": ("capital", "capital", "largest_city", "airport_city"),
     "zone": ("capital", "largest_city"),
@@ -74,11 +39,17 @@ def wordings(intent: str, split: Split) -> tuple[str, ...]:
 
 @cache
 def _all_wordings() -> dict[str, list[str]]:
-    folder = files("training.tasks").joinpath("wordings")
-    loaded: dict[str, list[str]] = {}
-    for name in ("geography.yaml", "everyday.yaml"):
-        loaded |= yaml.safe_load(folder.joinpath(name).read_text("utf-8"))
-    return loaded
+    return _load("geography") | _load("everyday")
+
+
+@cache
+def nouns() -> dict[str, dict[str, list[str]]]:
+    """Noun phrases by intent, for training (`train`) and for the splits that judge (`unseen`)."""
+    return _load("nouns")
+
+
+def _load(name: str) -> dict[str, Any]:
+    return yaml.safe_load(files("training.tasks").joinpath("wordings", f"{name}.yaml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -151,17 +122,17 @@ class Builder:
 
     def _draft(self) -> Draft:
         rng, chance = self._rng, self._rng.random()
-        if chance < 0.40:
+        if chance < 0.36:
             return self._question(rng.choice(self._plain), Kind.SINGLE)
-        if chance < 0.56:
+        if chance < 0.53:
             return self._question(rng.choice(self._nesting), Kind.CHAIN, nest=True)
-        if chance < 0.66:
+        if chance < 0.63:
             return self._question(rng.choice(self._programs), Kind.CHAIN)
-        if chance < 0.76:
+        if chance < 0.73:
             return self._question(rng.choice(self._comparisons), Kind.COMPARE)
-        if chance < 0.86:
+        if chance < 0.81:
             return self._misspelling() if rng.random() < 0.8 else self._question("book_any", Kind.CORRECTION)
-        if chance < 0.91:
+        if chance < 0.87:
             words = wordings("out_of_scope", self._split)
             return Draft("out_of_scope", decorate(expand(rng.choice(words), rng), rng), {}, Kind.GIVE_UP)
         return replace(self._question(rng.choice(self._plain), Kind.SINGLE), kind=Kind.GIVE_UP)
@@ -236,7 +207,7 @@ class Builder:
     def _nested(self, kind: str, deep: bool) -> tuple[Nested, str]:
         rng = self._rng
         intent = rng.choice(_GIVES[kind])
-        phrases = NOUNS[intent][0 if self._split is Split.TRAIN else 1]
+        phrases = nouns()[intent]["train" if self._split is Split.TRAIN else "unseen"]
         slots: dict[str, Slot] = {}
         surfaces: dict[str, str] = {}
         for name, what in INTENTS[intent].slots.items():

@@ -57,6 +57,11 @@ class Task(Frozen):
     setup: tuple[Call, ...] = ()
     """Calls that bring the services into the state the question is about; made before it is asked."""
 
+    @property
+    def needs(self) -> set[str]:
+        """The tools that its reference trajectory calls."""
+        return {step.call.tool for step in self.trajectory.steps if step.call}
+
 
 def _find(answer: str, wanted: str) -> int:
     """Where `wanted` stands in the answer, or -1. Numbers match by value (to 0.1 %), words by letters, case ignored."""
