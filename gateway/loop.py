@@ -19,7 +19,7 @@ from gateway.problems import RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.toolsets import Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
-from umi.roles import Turn
+from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
 Emit = Callable[[Payload], Awaitable[None]]
@@ -85,6 +85,8 @@ class _Run:
         self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
         self._trajectory = job.trajectory
         self._seen: Counter[tuple[str, str]] = Counter()
+        self._versions: dict[Role, str] = {}
+        """The weights that this run began with: a release meanwhile does not change them."""
 
     async def steps(self) -> RunCompleted:
         for step in range(1, self._job.max_steps + 1):
@@ -99,7 +101,9 @@ class _Run:
 
     async def _plan(self, step: int) -> Turn:
         started = time.monotonic()
-        reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline)
+        pinned = self._versions.get(Role.PLANNER)
+        reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline, pinned)
+        self._versions[Role.PLANNER] = reply.version
         seconds = time.monotonic() - started
         await self._emit(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
         self._metrics.step()
@@ -108,7 +112,9 @@ class _Run:
 
     async def _call(self, step: int) -> tuple[Call, Reply]:
         started = time.monotonic()
-        reply = await self._roles.call(self._job.run_id, self._trajectory, self._deadline)
+        pinned = self._versions.get(Role.CALLER)
+        reply = await self._roles.call(self._job.run_id, self._trajectory, self._deadline, pinned)
+        self._versions[Role.CALLER] = reply.version
         event = Called(
             step=step,
             call=reply.call,

@@ -32,17 +32,17 @@ class Roles:
     def __init__(self, client: httpx.AsyncClient, urls: Mapping[Role, str], metrics: Metrics, tries: int = 2) -> None:
         self._client, self._urls, self._metrics, self._tries = client, urls, metrics, tries
 
-    async def plan(self, run_id: str, trajectory: Trajectory, deadline: float) -> PlanReply:
-        """The planner's turn. `deadline` is a time of the event loop's clock.
+    async def plan(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> PlanReply:
+        """The planner's turn. `deadline` is a time of the event loop's clock, `version` the weights it is to use.
 
         Raises RoleUnavailable, RoleOverloaded (it asks to wait beyond the deadline), RoleOutputInvalid or
         ContextOverflow.
         """
-        return await self._ask(Role.PLANNER, PlanReply, run_id, trajectory, deadline)
+        return await self._ask(Role.PLANNER, PlanReply, run_id, trajectory, deadline, version)
 
-    async def call(self, run_id: str, trajectory: Trajectory, deadline: float) -> CallReply:
+    async def call(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> CallReply:
         """The caller's turn; raises as `plan` does."""
-        return await self._ask(Role.CALLER, CallReply, run_id, trajectory, deadline)
+        return await self._ask(Role.CALLER, CallReply, run_id, trajectory, deadline, version)
 
     async def summarize(self, run_id: str, trajectory: Trajectory, deadline: float) -> SummaryReply:
         """The summarizer's turn; raises as `plan` does."""
@@ -59,8 +59,16 @@ class Roles:
             return f"not reachable at {self._urls[role]} ({error})"
         return None if response.status_code == 200 else f"answers {response.status_code}: {_detail(response)}"
 
-    async def _ask(self, role: Role, kind: type[Reply], run_id: str, trajectory: Trajectory, deadline: float) -> Reply:
-        body = RoleRequest(run_id=run_id, trajectory=trajectory).model_dump_json()
+    async def _ask(
+        self,
+        role: Role,
+        kind: type[Reply],
+        run_id: str,
+        trajectory: Trajectory,
+        deadline: float,
+        version: str | None = None,
+    ) -> Reply:
+        body = RoleRequest(run_id=run_id, trajectory=trajectory, version=version).model_dump_json()
         clock = asyncio.get_running_loop().time
         failures = 0
         while True:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,10 +17,11 @@ from services.metrics import CONTENT_TYPE, Metrics, Outcome
 from services.problems import bad_body, http_error, problem, retry_later
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
-from services.turn import RoleTurns
+from services.weights import FixedWeights, ReleasedWeights, Weights
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
-from umi.wire import ROLE_PATHS, Problem, RoleReply, RoleRequest
+from umi.registry import Registry
+from umi.wire import ROLE_PATHS, Problem, Replica, RoleReply, RoleRequest
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are
 _RETRY_LOADING, _RETRY_FULL = 5, 1
@@ -32,10 +34,10 @@ _ERRORS = {
 
 
 class RoleService:
-    """What one app knows while it runs: its turns, how many there are now, and whether it is ready."""
+    """What one app knows while it runs: how many turns are taken now, and whether it is ready."""
 
-    def __init__(self, turns: RoleTurns, max_queue: int) -> None:
-        self.turns, self.max_queue = turns, max_queue
+    def __init__(self, max_queue: int) -> None:
+        self.max_queue = max_queue
         self.running = 0
         self.not_ready: str | None = "the engine is loading"
 
@@ -52,34 +54,40 @@ def _ignore(reason: str) -> None:
 def create_app(
     behaviour: RoleBehaviour,
     engine: Engine,
-    checkpoint: Checkpoint,
+    source: Checkpoint | Registry,
     settings: RoleSettings,
     on_failure: Callable[[str], None] = _ignore,
 ) -> FastAPI:
-    """The app of one role. It listens at once and is ready when the engine is.
+    """The app of one role, for one checkpoint or for what a registry releases. It listens at once and is ready when the
+    engine is.
 
     `on_failure` is told, in one sentence, that the engine cannot be loaded or has died: the process should end then.
     Raises BadCheckpoint when the checkpoint is not for this role.
     """
     role = behaviour.role
-    checkpoint.serves(role)
-    turns = RoleTurns(behaviour, engine, checkpoint)
-    service = RoleService(turns, settings.max_queue)
-    metrics = Metrics(role, checkpoint.manifest.version, lambda: service.running)
+    service = RoleService(settings.max_queue)
+    metrics = Metrics(role, lambda: service.running)
+    weights: Weights = (
+        FixedWeights(behaviour, engine, source)
+        if isinstance(source, Checkpoint)
+        else ReleasedWeights(behaviour, engine, source, settings.retire_seconds, metrics.forget)
+    )
+    metrics.watch(weights.replica)
 
     def fail(error: UmiError) -> None:
         service.not_ready = str(error)
         on_failure(str(error))
 
-    async def start() -> None:
+    async def run() -> None:
         try:
-            await engine.load(checkpoint)
-            service.not_ready = "the engine is loaded and tries its first generation"
-            await turns.smoke()
+            await weights.start()
+            service.not_ready = None
+            await weights.follow()
         except UmiError as error:
             fail(error)
-        else:
-            service.not_ready = None
+
+    def reason() -> str:
+        return weights.replica().problem or service.not_ready or ""
 
     def refuse_body(request: Request, error: Exception) -> Response:
         metrics.count(Outcome.BAD_INPUT)
@@ -91,19 +99,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        starting = asyncio.create_task(start())
+        running = asyncio.create_task(run())
         try:
             yield
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
             await engine.shutdown()
 
     app = FastAPI(
-        title=f"UMi {role}",
-        summary=f"The {role} of a UMi agent.",
-        version=checkpoint.manifest.version,
-        lifespan=lifespan,
+        title=f"UMi {role}", summary=f"The {role} of a UMi agent.", version=version("umi-agent"), lifespan=lifespan
     )
     app.add_exception_handler(RequestValidationError, refuse_body)
     app.add_exception_handler(HTTPException, http_error)
@@ -112,13 +117,14 @@ def create_app(
 
     async def take_turn(request: Request, asked: RoleRequest) -> tuple[Outcome, Response | RoleReply]:
         if service.not_ready is not None:
-            return Outcome.NOT_READY, retry_later("not-ready", "Not ready", service.not_ready, _RETRY_LOADING)
+            return Outcome.NOT_READY, retry_later("not-ready", "Not ready", reason(), _RETRY_LOADING)
         if service.full:
             detail = f"{service.running} requests are waiting or running"
             return Outcome.OVERLOADED, retry_later("overloaded", "Too many requests", detail, _RETRY_FULL)
         service.running += 1
         try:
-            reply = await unless_gone(request, turns.take(asked.trajectory, metrics.retried))
+            async with weights.turns(asked.run_id, asked.version) as turns:
+                reply = await unless_gone(request, turns.take(asked.trajectory, metrics.retried))
         except ClientGone:
             return Outcome.ABORTED, Response(status_code=_CLIENT_CLOSED_REQUEST)
         except ContextOverflow as error:
@@ -134,7 +140,7 @@ def create_app(
             return Outcome.FAILED, retry_later("engine-failed", "The engine has died", str(error), _RETRY_LOADING)
         finally:
             service.running -= 1
-        metrics.answered(reply.usage)
+        metrics.answered(reply)
         return Outcome.OK, reply
 
     @app.post(
@@ -162,14 +168,18 @@ def create_app(
             except EngineFailure as error:
                 fail(error)
         if service.not_ready is not None:
-            return retry_later("not-ready", "Not ready", service.not_ready, _RETRY_LOADING)
-        manifest = checkpoint.manifest
-        return JSONResponse({"role": role, "version": manifest.version, "backbone": manifest.backbone})
+            return retry_later("not-ready", "Not ready", reason(), _RETRY_LOADING)
+        return JSONResponse({"role": role, "version": weights.replica().stable, "backbone": settings.backbone_name})
+
+    @app.get("/v1/replica")
+    async def replica() -> Replica:
+        """The weights that this replica serves, and why they are not those that are released."""
+        return weights.replica()
 
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
         """Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    _ = take_a_turn, healthz, readyz, prometheus
+    _ = take_a_turn, healthz, readyz, replica, prometheus
     return app

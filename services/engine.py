@@ -44,7 +44,10 @@ class Generation:
 
 
 class Engine(Protocol):
-    """One model in memory. `generate` may be cancelled at any time and then stops computing."""
+    """One backbone in memory, and the versions of its weights that are held.
+
+    `generate` may be cancelled at any time and then stops computing.
+    """
 
     @property
     def max_model_len(self) -> int:
@@ -52,15 +55,28 @@ class Engine(Protocol):
         ...
 
     async def load(self, checkpoint: Checkpoint) -> None:
-        """Make the checkpoint ready to generate. Raises BadCheckpoint or EngineFailure."""
+        """Start with this checkpoint, ready to generate. Raises BadCheckpoint or EngineFailure."""
+        ...
+
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """Hold one more version beside those that are there; requests go on meanwhile.
+
+        Raises BadCheckpoint when it does not fit what is there.
+        """
+        ...
+
+    async def remove(self, version: str) -> None:
+        """Let go of a version that no request uses; harmless when it is not there."""
         ...
 
     def encode(self, prompt: str) -> Sequence[int]:
         """Token ids of a rendered prompt; nothing is added to it."""
         ...
 
-    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
-        """Continue `tokens` up to the checkpoint's stop token, which is not part of the text.
+    async def generate(
+        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+    ) -> Generation:
+        """Continue `tokens` with a version that is held, up to its stop token, which is not part of the text.
 
         Raises EngineFailure when the engine is gone.
         """

@@ -18,6 +18,7 @@ from services.settings import RoleSettings
 from services.vllm_engine import VllmEngine, fits
 from umi.errors import UmiError
 from umi.manifest import Checkpoint
+from umi.registry import Registry
 
 _SECONDS_TO_FINISH = 6
 _PRELOAD = ("libtcmalloc_minimal.so.4", "libiomp5.so")
@@ -38,9 +39,7 @@ def run(behaviour: RoleBehaviour) -> None:
         server.should_exit = True
 
     try:
-        checkpoint = Checkpoint.open(settings.checkpoint)
-        fits(checkpoint, settings)
-        app = create_app(behaviour, VllmEngine(settings), checkpoint, settings, stop)
+        app = create_app(behaviour, VllmEngine(settings), _source(settings), settings, stop)
     except UmiError as error:
         sys.exit(f"{role}: {error}")
     server = uvicorn.Server(
@@ -63,6 +62,14 @@ def run(behaviour: RoleBehaviour) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if failures or not server.started else 0)  # a half-loaded engine in a thread must not hold us up
+
+
+def _source(settings: RoleSettings) -> Checkpoint | Registry:
+    if settings.registry is not None:
+        return Registry(settings.registry)
+    checkpoint = Checkpoint.open(settings.checkpoint)
+    fits(checkpoint, settings)  # before an engine is started for nothing
+    return checkpoint
 
 
 def environment(settings: RoleSettings) -> None:

@@ -8,16 +8,19 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from services.engine import Constraint, EngineFailure, Generation, Sampling
+from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint
 
 Script = Callable[[str, Constraint | None, Sampling], str]
+"""From prompt, constraint and sampling to the text; `ScriptedEngine.versions` says whose turn it was."""
 
 
 class ScriptedEngine:
     """Answers with the next text of a list (the last one again and again) or with what a callable says.
 
     A word is a token. `seconds_per_token` makes answers take time, `seconds_to_load` the start; `failure` makes loading
-    fail with that sentence. `prompts` collects what was asked, `aborted` the prompts whose generation was cancelled.
+    fail with that sentence; versions in `broken` cannot be added. `prompts` collects what was asked, `versions` whose
+    turn it was, `aborted` the prompts whose generation was cancelled; `held` are the versions in memory.
     """
 
     def __init__(
@@ -36,6 +39,9 @@ class ScriptedEngine:
         self.prompts: list[str] = []
         self.constraints: list[Constraint | None] = []
         self.samplings: list[Sampling] = []
+        self.versions: list[str] = []
+        self.held: list[str] = []
+        self.broken: set[str] = set()
         self.aborted: list[str] = []
         self.dead = False
         self.shut_down = False
@@ -50,14 +56,30 @@ class ScriptedEngine:
         await asyncio.sleep(self._seconds_to_load)
         if self._failure is not None:
             raise EngineFailure(self._failure)
+        await self.add(checkpoint)
+
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """Raises BadCheckpoint for a version that is `broken`."""
+        if checkpoint.manifest.version in self.broken:
+            raise BadCheckpoint(f"{checkpoint.manifest.version} is broken")
+        self.held.append(checkpoint.manifest.version)
+
+    async def remove(self, version: str) -> None:
+        """Only remembered."""
+        if version in self.held:
+            self.held.remove(version)
 
     def encode(self, prompt: str) -> list[int]:
         """One id a word."""
         return [self._vocabulary.setdefault(word, len(self._vocabulary)) for word in _words(prompt)]
 
-    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
+    async def generate(
+        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+    ) -> Generation:
         """The script's next text, cut off after `sampling.max_tokens` words."""
         self.check()
+        assert version in self.held, f"{version} is not held"
+        self.versions.append(version)
         known = list(self._vocabulary)
         prompt = " ".join(known[token] for token in tokens)
         self.prompts.append(prompt)

@@ -36,11 +36,18 @@ class RoleSettings(BaseSettings):
     checkpoint: Annotated[
         Path, Field(description="checkpoint directory: manifest.json, prompt template, and an adapter or full weights")
     ] = Path("checkpoints/role")
+    registry: Annotated[
+        Path | None,
+        Field(description="registry of weights whose release is followed, in place of --checkpoint; see `umi weights`"),
+    ] = None
+    retire_seconds: Annotated[
+        float, Field(ge=0, description="idle time after which a version that is no longer released is unloaded")
+    ] = 30.0
     max_queue: Annotated[int, Field(ge=1, description="requests waiting or running; beyond, 503 with Retry-After")] = 64
     max_body_mib: Annotated[int, Field(ge=1, description="largest request body, in MiB; beyond, 413")] = 4
     max_model_len: Annotated[int, Field(ge=256, description="tokens of prompt and completion together")] = 4096
     max_num_seqs: Annotated[int, Field(ge=1, description="requests that the engine computes at the same time")] = 16
-    max_loras: Annotated[int, Field(ge=1, description="adapters held at the same time")] = 2
+    max_loras: Annotated[int, Field(ge=1, description="adapters held at the same time")] = 4
     kv_cache_mib: Annotated[
         int, Field(ge=64, description="memory for the KV cache on a CPU, in MiB (a GPU uses gpu-memory-utilization)")
     ] = 1024

@@ -7,9 +7,10 @@ from dataclasses import replace
 from services.engine import Constraint, Engine, Generation, Sampling
 from services.role import RoleBehaviour
 from umi.context import fit
-from umi.errors import RoleOutputInvalid
+from umi.errors import BadCheckpoint, RoleOutputInvalid
 from umi.manifest import Checkpoint
 from umi.roles import Role, Turn
+from umi.smoke import cases
 from umi.trajectory import Plan, Step, ToolSpec, Trajectory
 from umi.wire import RoleReply, Usage
 
@@ -21,6 +22,16 @@ class RoleTurns:
 
     def __init__(self, behaviour: RoleBehaviour, engine: Engine, checkpoint: Checkpoint) -> None:
         self._behaviour, self._engine, self._checkpoint = behaviour, engine, checkpoint
+
+    @property
+    def role(self) -> Role:
+        """Whose turns they are."""
+        return self._behaviour.role
+
+    @property
+    def version(self) -> str:
+        """The weights that take them."""
+        return self._checkpoint.manifest.version
 
     @property
     def max_input_tokens(self) -> int:
@@ -40,7 +51,7 @@ class RoleTurns:
         spent = 0
         sampling = Sampling(self._behaviour.max_tokens)
         while True:
-            generation = await self._engine.generate(tokens, constraint, sampling)
+            generation = await self._engine.generate(self.version, tokens, constraint, sampling)
             spent += generation.completion_tokens
             usage = Usage(
                 prompt_tokens=generation.prompt_tokens,
@@ -58,10 +69,18 @@ class RoleTurns:
                 sampling = replace(sampling, temperature=_RETRY_TEMPERATURE, seed=_RETRY_SEED)
 
     async def smoke(self) -> None:
-        """One short generation under the role's constraint, so that ready means ready and its grammar is compiled."""
+        """One short generation, so that ready means ready and the grammar is compiled; then the checkpoint's own cases.
+
+        Raises BadCheckpoint naming the case that fails, EngineFailure, and RoleOutputInvalid.
+        """
         trajectory = _smoke(self._behaviour.role)
         constraint: Constraint | None = self._behaviour.constrain(trajectory)
-        await self._engine.generate(self._tokens(trajectory), constraint, Sampling(max_tokens=4))
+        await self._engine.generate(self.version, self._tokens(trajectory), constraint, Sampling(max_tokens=4))
+        for number, case in enumerate(cases(self._checkpoint)):
+            reply = (await self.take(case.trajectory, lambda: None)).model_dump(mode="json")
+            if not case.passes(reply):
+                got = {key: reply[key] for key in case.expected if key in reply}
+                raise BadCheckpoint(f"{self.version}: smoke case {number} expects {case.expected}, not {got}")
 
     def _tokens(self, trajectory: Trajectory) -> list[int]:
         return list(self._engine.encode(self._checkpoint.template.render(self._behaviour.role, trajectory)))
@@ -70,7 +89,7 @@ class RoleTurns:
         if not generation.finished:
             limit = self._behaviour.max_tokens
             raise RoleOutputInvalid(self._behaviour.role, f"was cut off at {limit} tokens")
-        return self._behaviour.reply(generation.text, trajectory, self._checkpoint.manifest.version, usage)
+        return self._behaviour.reply(generation.text, trajectory, self.version, usage)
 
 
 def _smoke(role: Role) -> Trajectory:

@@ -9,6 +9,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,15 +28,24 @@ T = TypeVar("T")
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A version in memory: its stop token and, for an adapter, what vLLM knows it by."""
+
+    stop: int
+    lora: "LoRARequest | None"
+
+
 class VllmEngine:
-    """One vLLM engine with one checkpoint: an adapter on the backbone, or a full model."""
+    """One vLLM engine: adapters on the backbone, or one full model."""
 
     def __init__(self, settings: RoleSettings) -> None:
         self._settings = settings
         self._llm: AsyncLLM | None = None
         self._tokenizer: Any = None
-        self._stop = -1
-        self._lora: LoRARequest | None = None
+        self._held: dict[str, _Held] = {}
+        self._loras = 0
+        self._max_rank: int | None = None
         self._closing = False
 
     @property
@@ -55,28 +65,64 @@ class VllmEngine:
             llm.shutdown()
             return
         self._llm, self._tokenizer = llm, llm.get_tokenizer()
-        self._stop = _stop_id(self._tokenizer, checkpoint)
-        if checkpoint.manifest.kind is Kind.ADAPTER:
-            from vllm.lora.request import LoRARequest
+        if checkpoint.manifest.kind is Kind.FULL:
+            self._held[checkpoint.manifest.version] = _Held(_stop_id(self._tokenizer, checkpoint), None)
+        else:
+            self._max_rank = _max_rank(checkpoint)
+            await self.add(checkpoint)
 
-            self._lora = LoRARequest(checkpoint.manifest.version, 1, str(checkpoint.directory.resolve()))
-            await llm.add_lora(self._lora)
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """Load an adapter beside the others, under an id of its own: vLLM may keep an id's old cached blocks.
+
+        Raises BadCheckpoint when it is not for this backbone, of a higher rank than the engine was started for, or
+        unreadable for vLLM.
+        """
+        from vllm.lora.request import LoRARequest
+
+        fits(checkpoint, self._settings)
+        manifest = checkpoint.manifest
+        if manifest.kind is Kind.FULL or self._max_rank is None:
+            raise BadCheckpoint(f"{manifest.version}: full weights change with a restart of the service")
+        if (manifest.rank or 0) > self._max_rank:
+            raise BadCheckpoint(
+                f"{manifest.version}: rank {manifest.rank} needs a restart; this engine has room for {self._max_rank}"
+            )
+        assert self._llm is not None
+        stop = _stop_id(self._tokenizer, checkpoint)
+        self._loras += 1
+        lora = LoRARequest(manifest.version, self._loras, str(checkpoint.directory.resolve()))
+        try:
+            await self._llm.add_lora(lora)
+        except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
+            self.check()
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise BadCheckpoint(f"{manifest.version}: vLLM cannot load this adapter: {reason[0]}") from error
+        self._held[manifest.version] = _Held(stop, lora)
+
+    async def remove(self, version: str) -> None:
+        """Unload an adapter."""
+        held = self._held.pop(version, None)
+        if held is not None and held.lora is not None and self._llm is not None:
+            await self._llm.remove_lora(held.lora.lora_int_id)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a rendered prompt; the template has written its control tokens itself."""
         return self._tokenizer.encode(prompt, add_special_tokens=False)
 
-    async def generate(self, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling) -> Generation:
+    async def generate(
+        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+    ) -> Generation:
         """One completion; cancelling the task aborts it inside vLLM."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if self._llm is None:
             raise EngineFailure("the engine is not loaded")
+        held = self._held[version]
         prompt: Any = {"prompt_token_ids": list(tokens)}
         final: Any = None
         try:
             async for output in self._llm.generate(
-                prompt, self._parameters(constraint, sampling), uuid.uuid4().hex, lora_request=self._lora
+                prompt, _parameters(constraint, sampling, held.stop), uuid.uuid4().hex, lora_request=held.lora
             ):
                 final = output
         except EngineDeadError as error:
@@ -102,18 +148,19 @@ class VllmEngine:
             llm, self._llm = self._llm, None
             await _in_thread(lambda: llm.shutdown(timeout=0))
 
-    def _parameters(self, constraint: Constraint | None, sampling: Sampling) -> "SamplingParams":
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
-        return SamplingParams(
-            temperature=sampling.temperature,
-            seed=sampling.seed if sampling.temperature > 0 else None,
-            max_tokens=sampling.max_tokens,
-            stop_token_ids=[self._stop],
-            structured_outputs=_structured(constraint),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int) -> "SamplingParams":
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        max_tokens=sampling.max_tokens,
+        stop_token_ids=[stop],
+        structured_outputs=_structured(constraint),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
 
 
 def fits(checkpoint: Checkpoint, settings: RoleSettings) -> None:
@@ -157,7 +204,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         targets: list[str] | str = _adapter_config(checkpoint.directory).get("target_modules", "")
         arguments |= {
             "enable_lora": True,
-            "max_lora_rank": next(rank for rank in _RANKS if rank >= (manifest.rank or 0)),
+            "max_lora_rank": _max_rank(checkpoint),
             "max_loras": settings.max_loras,
             "max_cpu_loras": settings.max_loras,
             "lora_target_modules": sorted(targets) if isinstance(targets, list) else None,
@@ -176,6 +223,10 @@ def _start(arguments: dict[str, Any]) -> "AsyncLLM":
     from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def _max_rank(checkpoint: Checkpoint) -> int:
+    return next(rank for rank in _RANKS if rank >= (checkpoint.manifest.rank or 0))
 
 
 def _adapter_config(directory: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ UmiError
 │   ├── UnknownTool          a tool name that is not registered
 │   ├── BadDocument          a toolset document that is not usable OpenAPI
 │   ├── BadCheckpoint        a checkpoint whose manifest, files or fit are wrong
-│   └── ContextOverflow      the prompt cannot be made to fit the model's window
+│   ├── ContextOverflow      the prompt cannot be made to fit the model's window
+│   └── Outdated             a release was changed by somebody else meanwhile
 ├── Unreachable              a toolset document could not be fetched
 ├── RoleFailure              a role service did not do its part; the run ends as failed
 │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
@@ -41,6 +42,10 @@ class BadCheckpoint(BadInput):
 
 class ContextOverflow(BadInput):
     """Tools, query and newest step alone are longer than the role's input window."""
+
+
+class Outdated(BadInput):
+    """A decision about a release was made on a generation that is no longer the present one."""
 
 
 class Unreachable(UmiError):

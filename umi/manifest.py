@@ -20,6 +20,7 @@ from umi.trajectory import Frozen
 
 FILE_NAME = "manifest.json"
 TEMPLATE_NAME = "prompt.jinja"
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 ALL_ROLES = (Role.PLANNER, Role.CALLER, Role.SUMMARIZER)
 
 
@@ -33,7 +34,7 @@ class Kind(StrEnum):
 class Manifest(Frozen):
     """The content of `manifest.json`."""
 
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    version: Annotated[str, Field(pattern=VERSION)]
     roles: tuple[Role, ...]
     kind: Kind
     backbone: str

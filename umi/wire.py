@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from umi.manifest import VERSION
 from umi.roles import Role
 from umi.trajectory import Call, Frozen, Plan, Trajectory
 
@@ -19,6 +20,8 @@ class RoleRequest(Frozen):
 
     run_id: Annotated[str, Field(pattern=RUN_ID)]
     trajectory: Trajectory
+    version: Annotated[str, Field(pattern=VERSION)] | None = None
+    """The weights that this run began with, once it has: a release in the middle of a run does not change them."""
 
 
 class Usage(Frozen):
@@ -54,6 +57,24 @@ class SummaryReply(RoleReply):
     """The summarizer's answer."""
 
     answer: str
+
+
+class Replica(Frozen):
+    """What one replica of a role says of itself at `GET /v1/replica`.
+
+    `generation` is that of the release it has taken over; None when it serves one checkpoint without a registry, or
+    has taken over nothing yet. `problem` says why it is behind. `resident` are the versions in memory.
+    """
+
+    role: Role
+    generation: int | None = None
+    stable: str | None = None
+    canary: str | None = None
+    resident: tuple[str, ...] = ()
+    problem: str | None = None
+    swaps: int = 0
+    swap_seconds: float | None = None
+    """What the newest take-over took, from seeing the release to serving it."""
 
 
 class Problem(Frozen):

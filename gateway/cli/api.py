@@ -20,10 +20,10 @@ class Api:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, parameters: dict[str, str] | None = None) -> Any:
         """The JSON at `path`."""
         with self._client(30) as client:
-            return _content(client.get(path))
+            return _content(client.get(path, params=parameters))
 
     def add_toolset(self, body: JsonObject) -> JsonObject:
         """Register a toolset."""

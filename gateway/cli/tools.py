@@ -17,12 +17,16 @@ app = typer.Typer(help="List the registered tools, or add some.", invoke_without
 
 
 @app.callback()
-def list_tools(context: typer.Context, gateway: GatewayUrl = "http://127.0.0.1:8000") -> None:
+def list_tools(
+    context: typer.Context,
+    query: Annotated[str | None, typer.Option(help="Only the tools that this query would be offered.")] = None,
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
     """List the registered tools, or add some."""
     if context.invoked_subcommand is not None:
         return
     table = Table("tool", "what it does", "toolset", box=None)
-    tools: list[dict[str, Any]] = Api(gateway).get("/v1/tools")
+    tools: list[dict[str, Any]] = Api(gateway).get("/v1/tools", {"query": query} if query else {})
     for tool in tools:
         table.add_row(*(plain(str(tool[key])) for key in ("name", "summary", "toolset")))
     console = Console()

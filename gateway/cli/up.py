@@ -18,6 +18,7 @@ from rich.table import Table
 from gateway.cli.api import Api, Failed
 from gateway.cli.ask import show_run
 from gateway.cli.supervisor import PortInUse, Service, ServiceDied, State, Supervisor
+from umi.registry import Registry
 from umi.roles import Role
 
 _STYLES = {State.STARTING: "yellow", State.READY: "green", State.DIED: "bold red", State.STOPPED: "dim"}
@@ -28,6 +29,9 @@ def up(
     backbone: Annotated[Path, typer.Option(help="Directory of the backbone.")] = Path("var/backbone"),
     checkpoints: Annotated[Path, typer.Option(help="Directory with a checkpoint per role.")] = Path("checkpoints"),
     single: Annotated[Path | None, typer.Option(help="One checkpoint that plays all three roles instead.")] = None,
+    registry: Annotated[
+        Path | None, typer.Option(envvar="UMI_REGISTRY", help="Serve what this registry releases instead: umi weights.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8000,
     role_port: Annotated[int, typer.Option(help="Port of the planner; caller and summarizer follow.")] = 8101,
     tools_port: Annotated[int, typer.Option(help="Port of the example tools.")] = 8100,
@@ -37,9 +41,14 @@ def up(
 ) -> None:
     """Start the three roles, the gateway and the example tools; Ctrl-C stops them all."""
     _require(backbone, f"There is no backbone in {backbone}. Make it with: python -m services.backbone {backbone}")
-    weights = {role: single or checkpoints / role for role in Role}
-    for directory in weights.values():
-        _require(directory, f"There is no checkpoint in {directory}: name another with --checkpoints or --single.")
+    if registry is not None:
+        weights = {role: ("--registry", str(registry)) for role in Role}
+        _require_releases(Registry(registry))
+    else:
+        directories = {role: single or checkpoints / role for role in Role}
+        for directory in directories.values():
+            _require(directory, f"There is no checkpoint in {directory}: name another with --checkpoints or --single.")
+        weights = {role: ("--checkpoint", str(directory)) for role, directory in directories.items()}
     chosen = services(backbone, weights, port, role_port, tools_port if with_tools else None)
     gateway = Api(f"http://127.0.0.1:{port}")
 
@@ -57,21 +66,20 @@ def up(
 
 def services(
     backbone: Path,
-    checkpoints: dict[Role, Path],
+    weights: dict[Role, tuple[str, str]],
     port: int,
     role_port: int,
     tools_port: int | None,
     python: str = sys.executable,
 ) -> list[Service]:
-    """The processes of the whole agent; no example tools without `tools_port`."""
+    """The processes of the whole agent, without the tools if they have no port; `weights` are each role's options."""
     found: list[Service] = []
     urls: dict[str, str] = {}
     for number, role in enumerate(Role):
         url = f"http://127.0.0.1:{role_port + number}"
         urls[f"UMI_{role.upper()}_URL"] = url
         address = ("--host", "127.0.0.1", "--port", str(role_port + number))
-        weights = ("--backbone", str(backbone), "--checkpoint", str(checkpoints[role]))
-        command = (python, "-m", f"services.{role}", *address, *weights)
+        command = (python, "-m", f"services.{role}", *address, "--backbone", str(backbone), *weights[role])
         found.append(Service(role.value, command, f"{url}/readyz"))
     if tools_port is not None:
         command = (python, "-m", "examples.tools", "--port", str(tools_port))
@@ -168,6 +176,15 @@ def _signals() -> Generator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _require_releases(registry: Registry) -> None:
+    for role in Role:
+        if registry.release(role) is None:
+            raise Failed(
+                f"{registry.root} has no release of the {role} yet. Make one with: umi weights add {role} DIRECTORY, "
+                f"then umi weights release {role} VERSION"
+            )
 
 
 def _require(directory: Path, message: str) -> None:

@@ -61,6 +61,14 @@ def test_roles_see_tool_specs_and_finished_steps_only(world: World) -> None:
     assert world.tools not in caller.model_dump_json()
 
 
+def test_a_run_asks_each_role_for_the_version_it_began_with(world: World) -> None:
+    world.script.calls = [call("add", a=2, b=3), call("add", a=5, b=5)]
+    world.run()
+    asked = [(role, request.version) for role, request in world.script.requests]
+    planner, caller = [[v for role, v in asked if role is wanted] for wanted in (Role.PLANNER, Role.CALLER)]
+    assert (planner, caller) == ([None, "v1", "v1"], [None, "v1"])
+
+
 def test_giving_up_and_running_out_of_steps_or_time_are_outcomes(world: World) -> None:
     world.script.plans = [plan(Turn.GIVE_UP)]
     assert world.run()["outcome"] == "gave_up"

@@ -10,10 +10,17 @@ from fastapi import Response
 from typer.testing import CliRunner
 
 from gateway.cli import create_cli, main
-from gateway.cli.api import Api
+from gateway.cli.api import Api, Failed
 from gateway.cli.up import register_examples
+from services.app import create_app as create_role
+from services.planner import PLANNER
+from services.scripted import ScriptedEngine
+from services.settings import RoleSettings
+from tests.checkpoints import bare
 from tests.fakes import call, free_port, plan, serve
 from tests.world import World
+from umi.registry import Registry
+from umi.release import Action, Change, first
 from umi.roles import Role, Turn
 
 
@@ -65,6 +72,57 @@ def test_tools_can_be_listed_and_added_from_a_file(world: World, tmp_path: Path)
     assert code == 0
     assert "Say the weather" in printed
     assert "Add two whole numbers" in printed
+
+
+def test_the_tools_that_a_query_would_be_offered_can_be_listed(world: World) -> None:
+    gateway = world.start(max_offered=1)
+    code, printed = umi(world, "tools", "--query", "please add whole numbers", "--gateway", gateway)
+    assert code == 0
+    assert ("Add two whole numbers" in printed, "Keep a note" in printed) == (True, False)
+
+
+def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_path: Path) -> None:
+    runner = CliRunner(env={"UMI_REGISTRY": str(tmp_path / "registry"), "COLUMNS": "200"})
+
+    def weights(*arguments: str) -> str:
+        result = runner.invoke(create_cli(), ["weights", *arguments])
+        if isinstance(result.exception, Failed):
+            return f"refused: {result.exception}"
+        assert result.exception is None, result.output
+        return result.output
+
+    for version in ("v1", "v2"):
+        printed = weights("add", "caller", str(bare(tmp_path / version, version=version).directory))
+        assert f"umi weights release caller {version}" in printed
+    assert "no release yet" in weights("canary", "caller", "v2")
+    assert weights("release", "caller", "v1") == "caller: generation 1 serves v1\n"
+    assert weights("canary", "caller", "v2", "--share", "0.1") == (
+        "caller: generation 2 serves v1, v2 on 10% of the runs\n"
+    )
+    listed = weights("list")
+    assert ("stable" in listed, "canary (10%)" in listed) == (True, True)
+    assert "is at generation 2 (canary by " in weights("promote", "caller", "--generation", "1")
+    assert weights("promote", "caller", "--who", "ada", "--why", "twice as fast") == "caller: generation 3 serves v2\n"
+    assert weights("rollback", "caller") == "caller: generation 4 serves v1\n"
+    shown = weights("show", "caller")
+    assert ("ada" in shown, "twice as fast" in shown) == (True, True)
+    assert "v9: there is no such version" in weights("release", "caller", "v9")
+
+
+def test_status_says_what_every_replica_serves_and_fails_while_one_is_behind(tmp_path: Path) -> None:
+    shelf = Registry(tmp_path / "registry")
+    shelf.add(bare(tmp_path / "v1", version="v1").directory, Role.PLANNER)
+    shelf.change(Role.PLANNER, lambda _: first(Role.PLANNER, "v1", Change(action=Action.RELEASE, who="ada")))
+    app = create_role(PLANNER, ScriptedEngine(["Next: conclusion."]), shelf, RoleSettings())
+    with serve(app) as planner:
+        urls = {"UMI_PLANNER_URL": planner, "UMI_CALLER_URL": planner, "UMI_SUMMARIZER_URL": "http://127.0.0.1:9"}
+        runner = CliRunner(env={"UMI_REGISTRY": str(shelf.root), "COLUMNS": "200", **urls})
+        result = runner.invoke(create_cli(), ["weights", "status", "--wait", "1"])
+    assert result.exit_code == 1
+    lines = {line.split()[0]: line for line in result.output.splitlines()[1:]}
+    assert ("v1" in lines["planner"], "serving" in lines["planner"]) == (True, True)
+    assert "is a planner" in lines["caller"]
+    assert "cannot be asked" in lines["summarizer"]
 
 
 def test_every_service_that_the_example_tools_list_is_registered(world: World) -> None:

@@ -222,8 +222,8 @@ async def test_metrics_count_requests_tokens_and_depth_under_few_labels(tmp_path
         metrics = (await client.get("/metrics")).text
     assert value(metrics, 'umi_role_requests_total{outcome="ok",role="planner"}') == 1
     assert value(metrics, 'umi_role_requests_total{outcome="bad_input",role="planner"}') == 1
-    assert value(metrics, 'umi_role_tokens_total{kind="completion",role="planner"}') == 6
-    assert value(metrics, 'umi_role_seconds_count{role="planner"}') == 1
+    assert value(metrics, 'umi_role_tokens_total{kind="completion",role="planner",version="test-1"}') == 6
+    assert value(metrics, 'umi_role_seconds_count{role="planner",version="test-1"}') == 1
     assert value(metrics, 'umi_role_queue_depth{role="planner"}') == 0
 
 

@@ -143,7 +143,7 @@ def test_killing_the_supervisor_itself_leaves_no_process(tmp_path: Path, mark: s
 
 
 def test_everything_that_up_starts_listens_on_loopback_only() -> None:
-    weights = {role: Path("c") / role for role in Role}
+    weights = {role: ("--checkpoint", f"c/{role}") for role in Role}
     chosen = services(Path("b"), weights, port=9000, role_port=9101, tools_port=9100, python="python")
     assert [service.name for service in chosen] == ["planner", "caller", "summarizer", "tools", "gateway"]
     assert [service.port for service in chosen] == [9101, 9102, 9103, 9100, 9000]

@@ -61,7 +61,7 @@ async def test_the_scripted_engine_repeats_its_last_text_and_cuts_at_the_limit(t
     engine = ScriptedEngine(["one", "a b c"])
     await engine.load(bare(tmp_path))
     sampling = Sampling(max_tokens=2)
-    texts = [await engine.generate(engine.encode("x"), None, sampling) for _ in range(3)]
+    texts = [await engine.generate("test-1", engine.encode("x"), None, sampling) for _ in range(3)]
     assert [(text.text, text.finished) for text in texts] == [("one", True), ("a b", False), ("a b", False)]
 
 

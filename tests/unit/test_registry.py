@@ -1,0 +1,131 @@
+"""The registry on disk: versions that never change, releases of which one operator wins."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import bare
+from umi.errors import BadCheckpoint, BadInput, Outdated
+from umi.registry import Registry
+from umi.release import Action, Change, Release, first, released
+from umi.roles import Role
+
+BY = Change(action=Action.RELEASE, who="ada")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def add(registry: Registry, tmp_path: Path, version: str) -> None:
+    registry.add(bare(tmp_path / version, version=version).directory, Role.PLANNER)
+
+
+def serve(registry: Registry, version: str, expected: int | None = None) -> Release:
+    def make(before: Release | None) -> Release:
+        return first(Role.PLANNER, version, BY) if before is None else released(before, version, BY)
+
+    return registry.change(Role.PLANNER, make, expected)
+
+
+def test_a_version_is_copied_whole_and_can_be_opened(registry: Registry, tmp_path: Path) -> None:
+    add(registry, tmp_path, "v1")
+    add(registry, tmp_path, "v2")
+    assert sorted(registry.versions(Role.PLANNER)) == ["v1", "v2"]
+    assert registry.open(Role.PLANNER, "v1").manifest.version == "v1"
+    assert registry.versions(Role.CALLER) == []
+
+
+def test_a_version_is_only_added_twice_when_it_is_the_same(registry: Registry, tmp_path: Path) -> None:
+    add(registry, tmp_path, "v1")
+    add(registry, tmp_path, "v1")
+    other = bare(tmp_path / "other", version="v1", metrics={"loss": 1.0})
+    with pytest.raises(BadInput, match="other weights under this version"):
+        registry.add(other.directory, Role.PLANNER)
+
+
+def test_what_is_broken_or_for_another_role_is_not_added(registry: Registry, tmp_path: Path) -> None:
+    summarizer = bare(tmp_path / "s", version="s1", roles=(Role.SUMMARIZER,))
+    with pytest.raises(BadCheckpoint, match="not for planner"):
+        registry.add(summarizer.directory, Role.PLANNER)
+    broken = bare(tmp_path / "b", version="b1").directory
+    (broken / "adapter_model.safetensors").write_bytes(b"changed")
+    with pytest.raises(BadCheckpoint, match="differs from the manifest"):
+        registry.add(broken, Role.PLANNER)
+    assert registry.versions(Role.PLANNER) == []
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "x" * 65])
+def test_a_name_cannot_leave_the_registry(registry: Registry, name: str) -> None:
+    with pytest.raises(BadCheckpoint, match="cannot be the name"):
+        registry.open(Role.PLANNER, name)
+
+
+def test_a_link_or_a_renamed_version_is_refused(registry: Registry, tmp_path: Path) -> None:
+    add(registry, tmp_path, "v1")
+    folder = registry.root / "versions" / "planner"
+    (folder / "v2").symlink_to(tmp_path / "v1", target_is_directory=True)
+    with pytest.raises(BadCheckpoint, match="no such version"):
+        registry.open(Role.PLANNER, "v2")
+    (folder / "v1").rename(folder / "v3")
+    with pytest.raises(BadCheckpoint, match="holds the version v1"):
+        registry.open(Role.PLANNER, "v3")
+
+
+def test_only_what_is_there_and_whole_can_be_released(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="no such version"):
+        serve(registry, "v1")
+    assert registry.release(Role.PLANNER) is None
+    add(registry, tmp_path, "v1")
+    assert serve(registry, "v1").generation == 1
+    found = registry.release(Role.PLANNER)
+    assert found is not None
+    assert (found.stable, found.who) == ("v1", "ada")
+
+
+def test_of_two_operators_who_decided_on_the_same_generation_one_is_told_that_it_lost(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for version in ("v1", "v2", "v3"):
+        add(registry, tmp_path, version)
+    serve(registry, "v1")
+    outcomes: list[str] = []
+
+    def operator(version: str) -> None:
+        try:
+            outcomes.append(serve(registry, version, expected=1).stable)
+        except Outdated as error:
+            outcomes.append(str(error))
+
+    both = [threading.Thread(target=operator, args=(version,)) for version in ("v2", "v3")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    won = registry.release(Role.PLANNER)
+    assert won is not None
+    assert won.generation == 2
+    assert won.stable in outcomes
+    assert sum("generation 2 (release by ada), not 1" in outcome for outcome in outcomes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "Invalid JSON"), ('{"role": "planner"}', "generation"), ("", "JSON")]
+)
+def test_a_broken_release_file_is_an_error_that_names_it(registry: Registry, text: str, reason: str) -> None:
+    file = registry.root / "releases" / "planner.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(BadInput, match=f"planner.json.*{reason}"):
+        registry.release(Role.PLANNER)
+
+
+def test_the_stamp_differs_after_every_change(registry: Registry, tmp_path: Path) -> None:
+    add(registry, tmp_path, "v1")
+    stamps = {registry.stamp(Role.PLANNER)}
+    for _ in range(5):
+        serve(registry, "v1")
+        stamps.add(registry.stamp(Role.PLANNER))
+    assert len(stamps) == 6
