@@ -1,6 +1,8 @@
 """Registering toolsets and listing tools."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from gateway.bodies import ToolsetBody, ToolsetView, ToolView
 from gateway.fetch import fetch
@@ -36,8 +38,15 @@ async def delete(name: str, gateway: Current) -> None:
 
 
 @router.get("/tools")
-async def list_tools(gateway: Current) -> list[ToolView]:
-    """All tools in order of registration."""
+async def list_tools(
+    gateway: Current,
+    query: Annotated[
+        str | None, Query(max_length=8000, description="Only the tools that the roles would be offered for this query.")
+    ] = None,
+) -> list[ToolView]:
+    """All tools in order of registration, or those that a query would be offered."""
+    catalogue = gateway.registry.catalogue
+    tools = catalogue.tools if query is None else catalogue.offer(query, None, gateway.settings.max_offered)
     return [
         ToolView(
             name=tool.name,
@@ -47,7 +56,7 @@ async def list_tools(gateway: Current) -> list[ToolView]:
             path=tool.operation.path,
             spec=tool.operation.tool,
         )
-        for tool in gateway.registry.catalogue.tools.values()
+        for tool in tools.values()
     ]
 
 

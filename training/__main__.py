@@ -1,15 +1,20 @@
 """The training command: `python -m training --help`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from training.commands_formats import compare_instances, inspect
+from training.commands_metrics import metrics
 from training.process import keep_freed_memory
 from umi.manifest import ALL_ROLES
 from umi.roles import Role
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+for command in (inspect, compare_instances, metrics):
+    app.command()(command)
 
 Tasks = Annotated[Path, typer.Option(help="Folder of task files.")]
 Backbone = Annotated[Path, typer.Option(help="The backbone, as `python -m services.backbone` writes it.")]
@@ -68,13 +73,29 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("var/eval"),
     system: Annotated[list[str] | None, typer.Option(help="Only this system (may be repeated).")] = None,
 ) -> None:
-    """Task success through the running stack: the three roles beside a single model that plays all of them."""
-    from training.evaluate import SYSTEMS, compare
+    """Task success through the running stack: the three roles beside a single model that plays all of them.
+
+    Goes on where it was cut off; empty the output folder to begin anew.
+    """
+    from training.evaluate import SYSTEMS, OtherSubject, compare
     from training.tasks import files
     from training.tasks.entities import Split
 
-    chosen = list(files.read(files.path_of(folder, Split.TEST)))[:count]
-    compare(chosen, at_once, output, system or list(SYSTEMS))
+    signal.signal(signal.SIGTERM, _stop)  # so that the stack that was started is stopped as well
+    path = files.path_of(folder, Split.TEST)
+    chosen = list(files.read(path))[:count]
+    try:
+        compare(chosen, f"tasks {files.sha256(path)[:12]}", at_once, output, system or list(SYSTEMS))
+    except OtherSubject as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def report(output: Annotated[Path, typer.Option(help="Where the results are.")] = Path("var/eval")) -> None:
+    """Print the table of the results that are there, of an evaluation in progress as well."""
+    from training.report import table
+
+    typer.echo(table(output))
 
 
 def _run(
@@ -104,6 +125,10 @@ def _run(
     }
     export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents)
     typer.echo(f"written to {target}")
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit(1)
 
 
 def _next_version(target: Path) -> str:

@@ -1,85 +1,81 @@
-"""The evaluation command: systems compared on the same test tasks through the running stack, and the table of it."""
+"""The evaluation command: systems compared on the same test tasks through the running stack.
+
+Every result is written when it is there, so that an evaluation that was cut off can be read, and goes on when it is
+started again.
+"""
 
 import asyncio
 import json
-import signal
-import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from training.live import Result, memory_gib, rows, running, summary
+from training.live import Setting, Stack, memory_gib, running
+from training.report import ROLES, SINGLE, file_of, read, table
 from training.tasks.task import Kind, Task
+from umi.manifest import Checkpoint
+from umi.roles import Role
 
-SYSTEMS = {
-    "three roles": ["--checkpoints", "checkpoints"],
-    "single model": ["--single", "checkpoints/global"],
-}
+SYSTEMS = {ROLES: ["--checkpoints", "checkpoints"], SINGLE: ["--single", "checkpoints/global"]}
 """System to the options of `umi up` that serve it."""
 TIMED = 15
+EVERY_TOOL = 4
+"""One in so many tasks is asked again with all tools registered."""
 
 
-def compare(tasks: Sequence[Task], at_once: int, folder: Path, systems: Sequence[str]) -> None:
-    """Evaluate every system; write `<system>.json` with each result and `table.md`, and print the table."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped as well
+class OtherSubject(Exception):
+    """The output folder holds results of other weights or tasks."""
+
+
+def compare(tasks: Sequence[Task], data: str, at_once: int, folder: Path, systems: Sequence[str]) -> None:
+    """Evaluate every system into `<system>.jsonl` (results) and `<system>.json` (facts of the stack); print the table.
+
+    `data` names the tasks. Raises OtherSubject rather than going on with what other weights or tasks began.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    reports: dict[str, dict[str, Any]] = {}
     for system in systems:
-        name = system.replace(" ", "-")
-        report, results = asyncio.run(_evaluate(system, tasks, at_once, folder / f"{name}.log"))
-        reports[system] = report
-        (folder / f"{name}.json").write_text(
-            json.dumps({**report, "results": rows(results)}, indent=1, ensure_ascii=False)
-        )
-    text = table(reports)
-    (folder / "table.md").write_text(text + "\n")
+        asyncio.run(_evaluate(system, tasks, f"{_weights(system)} on {data}", at_once, folder))
+    text = table(folder)
+    (folder / "table.md").write_text(text + "\n", "utf-8")
     print("\n" + text)
 
 
-async def _evaluate(system: str, tasks: Sequence[Task], at_once: int, log: Path) -> tuple[dict[str, Any], list[Result]]:
-    with running(SYSTEMS[system], log) as (stack, ready_seconds, process):
-        results = await stack.ask_all(tasks, at_once, False, system)
-        report = summary(results)
-        # Time is measured one query at a time, on tasks whose reference makes two calls.
-        two = [task for task in tasks if sum(step.call is not None for step in task.trajectory.steps) == 2][:TIMED]
-        timed = await stack.ask_all(two, 1, False, f"{system}, one at a time")
-        whole = [result.seconds for result in timed if result.calls == 2]
-        report["two_call_seconds"] = statistics.median(whole) if whole else None
-        everything = await stack.ask_all(_answerable(tasks), at_once, True, f"{system}, all tools registered")
-        report["all_tools_success"] = sum(result.passed for result in everything) / len(everything)
-        report["ready_seconds"] = ready_seconds
-        report["memory_gib"] = memory_gib(process)
-    return report, results
+async def _evaluate(system: str, tasks: Sequence[Task], subject: str, at_once: int, folder: Path) -> None:
+    file = file_of(folder, system)
+    earlier = read(file)
+    if other := {result.subject for result in earlier} - {subject}:
+        raise OtherSubject(f"{file} holds results of {other.pop()}, not of {subject}; move it away or use --output")
+    known = {(result.setting, result.id) for result in earlier}
+    # Time is measured one query at a time, on tasks whose reference makes two calls.
+    two = [task for task in tasks if sum(step.call is not None for step in task.trajectory.steps) == 2][:TIMED]
+    plan = [
+        (Setting.OFFERED, tasks, at_once),
+        (Setting.ALONE, two, 1),
+        (Setting.ALL_TOOLS, _answerable(tasks)[::EVERY_TOOL], at_once),
+    ]
+    with running(SYSTEMS[system], file.with_suffix(".log"), subject) as (stack, ready_seconds, process):
+        async with stack:
+            for setting, asked, gate in plan:
+                left = [task for task in asked if (setting, task.id) not in known]
+                async for result in stack.ask_all(left, gate, setting, system):
+                    with file.open("a", encoding="utf-8") as output:
+                        output.write(result.model_dump_json() + "\n")
+            facts = await _facts(stack, tasks, ready_seconds, process)
+    file.with_suffix(".json").write_text(json.dumps(facts, indent=1), "utf-8")
+
+
+async def _facts(stack: Stack, tasks: Sequence[Task], ready_seconds: float, process: int) -> dict[str, float]:
+    return {
+        "ready_seconds": ready_seconds,
+        "memory_gib": memory_gib(process),
+        "retrieval_recall": await stack.recall([task for task in tasks if task.kind is not Kind.GIVE_UP]),
+    }
+
+
+def _weights(system: str) -> str:
+    folders = [Path("checkpoints") / (role if system == ROLES else "global") for role in Role]
+    return ", ".join(dict.fromkeys(Checkpoint.open(folder).manifest.version for folder in folders))
 
 
 def _answerable(tasks: Sequence[Task]) -> list[Task]:
-    """Every fourth task that stays what it is when all tools are offered: an unanswerable one may become answerable."""
-    return [task for task in tasks if task.kind is not Kind.GIVE_UP or task.intent == "out_of_scope"][::4]
-
-
-def table(reports: dict[str, dict[str, Any]]) -> str:
-    """The comparison as Markdown, a column a system."""
-
-    def share(part: Sequence[int]) -> str:
-        return f"{100 * part[0] / part[1]:.0f} % ({part[0]}/{part[1]})"
-
-    def row(title: str, cells: Sequence[str]) -> str:
-        return f"| {title} | {' | '.join(cells)} |"
-
-    systems = list(reports.values())
-    lines = [row("", list(reports)), row("---", ["---"] * len(systems))]
-    lines.append(row("**task success**", [f"**{100 * r['success']:.1f} %** of {r['tasks']}" for r in systems]))
-    for kind in Kind:
-        if any(kind.value in r["by_kind"] for r in systems):
-            lines.append(row(kind.value, [share(r["by_kind"].get(kind.value, [0, 1])) for r in systems]))
-    lines += [
-        row("success when all 39 tools are registered", [f"{100 * r['all_tools_success']:.1f} %" for r in systems]),
-        row("invented tool names", [str(r["invented_tools"]) for r in systems]),
-        row("calls that break the tool's schema", [str(r["schema_breaks"]) for r in systems]),
-        row("tokens per task (read and written)", [f"{r['mean_tokens']:.0f}" for r in systems]),
-        row("median seconds of a two-call query", [f"{r['two_call_seconds'] or float('nan'):.1f}" for r in systems]),
-        row("seconds from `umi up` to ready", [f"{r['ready_seconds']:.0f}" for r in systems]),
-        row("memory of all processes, GiB", [f"{r['memory_gib']:.1f}" for r in systems]),
-    ]
-    return "\n".join(lines)
+    """Those that stay what they are when all tools are offered: an unanswerable one may become answerable."""
+    return [task for task in tasks if task.kind is not Kind.GIVE_UP or task.intent == "out_of_scope"]
