@@ -1,6 +1,7 @@
 """The training command: `python -m training --help`."""
 
 import signal
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,8 @@ Work = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="Use only so many tasks: the first, or with a parent the last.")]
 BACKBONE_NAME = "SmolLM2-135M-Instruct"
+SMOKE_TASKS = 20
+"""Unseen tasks among which a role's smoke cases are looked for."""
 
 
 @app.command()
@@ -102,12 +105,16 @@ def _run(
     stage: str, target: Path, roles: tuple[Role, ...], settings: object, folder: Path, backbone: Path, work: Path,
     parent: Path | None, limit: int | None,
 ) -> None:  # fmt: skip
+    from transformers import AutoTokenizer
+
     from training.export import export
     from training.settings import StageSettings
+    from training.smoke import choose
     from training.stage import train
     from training.tasks import files
     from training.tasks.entities import Split
     from umi.manifest import Checkpoint
+    from umi.smoke import SmokeCase
 
     assert isinstance(settings, StageSettings)
     path = files.path_of(folder, Split.TRAIN)
@@ -117,13 +124,17 @@ def _run(
     data = data[:limit]
     parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
     model, log = train(data, roles, settings, backbone, work, parent)
+    cases: tuple[SmokeCase, ...] = ()
+    if len(roles) == 1:
+        unseen = list(islice(files.read(files.path_of(folder, Split.DEV)), SMOKE_TASKS))
+        cases = choose(model, AutoTokenizer.from_pretrained(backbone), roles[0], unseen)
     facts = {
         "stage": stage,
         "tasks": len(data),
         "data_sha256": files.sha256(path),
         "settings": settings.model_dump(mode="json"),
     }
-    export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents)
+    export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents, cases)
     typer.echo(f"written to {target}")
 
 

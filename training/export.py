@@ -1,6 +1,7 @@
 """Writing a trained adapter as a checkpoint: bfloat16 weights, manifest, prompt template, loss curve and model card."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from training.smoke import text_of
 from umi import manifest
 from umi.prompt import PromptTemplate
 from umi.roles import Role
+from umi.smoke import FILE_NAME as SMOKE
+from umi.smoke import SmokeCase
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _CARD = """# {version}
@@ -39,9 +43,12 @@ def export(
     training: dict[str, Any],
     log: list[dict[str, float]],
     parents: tuple[str, ...] = (),
+    cases: Sequence[SmokeCase] = (),
 ) -> manifest.Manifest:
     """Write the checkpoint directory `target`; returns its manifest."""
     target.mkdir(parents=True, exist_ok=True)
+    if cases:
+        (target / SMOKE).write_bytes(text_of(cases))
     model.save_pretrained(target)
     weights = {key: tensor.to(torch.bfloat16) for key, tensor in load_file(target / WEIGHTS).items()}
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
@@ -53,7 +60,7 @@ def export(
     written = manifest.write(
         target,
         PromptTemplate.default(),
-        [WEIGHTS, CONFIG],
+        [WEIGHTS, CONFIG, *([SMOKE] if cases else [])],
         version=name,
         roles=roles,
         kind=manifest.Kind.ADAPTER,

@@ -37,11 +37,15 @@ T = TypeVar("T")
 def add(
     role: Role,
     directory: Annotated[Path, typer.Argument(help="A checkpoint: manifest.json, prompt template and weights.")],
+    at_once: Annotated[bool, typer.Option("--release", help="Serve it to all new runs as well.")] = False,
     registry: Folder = DEFAULT,
 ) -> None:
     """Copy a checkpoint into the registry. It is served once it is released."""
     version = _done(lambda: Registry(registry).add(directory, role)).manifest.version
-    print(f"{role}: {version} is in the registry. Serve it with: umi weights release {role} {version}")
+    if at_once:
+        release(role, version, registry=registry)
+    else:
+        print(f"{role}: {version} is in the registry. Serve it with: umi weights release {role} {version}")
 
 
 @app.command(name="list")

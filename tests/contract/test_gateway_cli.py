@@ -107,6 +107,8 @@ def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_
     shown = weights("show", "caller")
     assert ("ada" in shown, "twice as fast" in shown) == (True, True)
     assert "v9: there is no such version" in weights("release", "caller", "v9")
+    again = weights("add", "caller", str(tmp_path / "v2"), "--release")
+    assert again == "caller: generation 5 serves v2\n"
 
 
 def test_status_says_what_every_replica_serves_and_fails_while_one_is_behind(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from tests.models import tiny_backbone, tokenizer, tokens
+from training import smoke
 from training.export import CONFIG, WEIGHTS, export
 from training.instances import instances
 from training.settings import StageSettings
@@ -21,9 +22,11 @@ from training.tasks.entities import Split
 from training.tasks.execute import Tools
 from training.tasks.task import Task
 from umi.errors import BadCheckpoint
+from umi.grammar import plan_text
 from umi.manifest import ALL_ROLES, Checkpoint, Kind
 from umi.prompt import PromptTemplate
-from umi.roles import Role
+from umi.roles import Role, Turn
+from umi.smoke import cases as read_cases
 
 SETTINGS = StageSettings(learning_rate=2e-2, epochs=3, rank=4, alpha=8, save_steps=4)  # 6 steps
 FACTS = {"stage": "global", "tasks": 12}
@@ -73,6 +76,26 @@ def checkpoint(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def weights(model: PeftModel, adapter: bool) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in model.named_parameters() if ("lora_" in k) is adapter}
+
+
+def test_smoke_cases_are_turns_that_the_model_takes_rightly_and_travel_with_the_checkpoint(
+    trained: Trained, tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(task for task in tasks if task.answer is not None)
+    right = plan_text(first.trajectory.steps[0].plan)
+    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: right)
+    cases = smoke.choose(trained[0], tokenizer(), Role.PLANNER, tasks, count=2)
+    assert [case.expected for case in cases] == [{"plan": {"turn": "caller"}}] * 2
+    export(trained[0], tmp_path, "planner-1", "Tiny", (Role.PLANNER,), FACTS, trained[1], cases=cases)
+    assert read_cases(Checkpoint.open(tmp_path)) == cases
+    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: "nonsense")
+    assert smoke.choose(trained[0], tokenizer(), Role.PLANNER, tasks) == ()
+
+
+def test_a_smoke_case_is_answered_by_the_model_itself(trained: Trained, tasks: list[Task]) -> None:
+    (case,) = smoke.choose(trained[0], tokenizer(), Role.SUMMARIZER, tasks, count=1)
+    assert case.expected == {}
+    assert case.trajectory.steps[-1].plan.turn is Turn.CONCLUSION
 
 
 def loss_of(model: PeftModel, tasks: list[Task], *roles: Role) -> float:

@@ -1,0 +1,85 @@
+"""Smoke cases for a role's checkpoint: unseen turns that its freshly trained model takes rightly.
+
+A role service tries them whenever it loads the checkpoint, so a version that was damaged, or is prompted in another way
+than it was trained, is noticed before any run gets it. Only the decision counts (the turn, the tool), not every word:
+other hardware may round differently.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from training.tasks.task import Task
+from umi.errors import RoleOutputInvalid
+from umi.grammar import parse_plan
+from umi.prompt import PromptTemplate
+from umi.roles import Role
+from umi.smoke import SmokeCase
+from umi.trajectory import JsonObject, Trajectory
+
+_MAX_TOKENS = 160
+_CASES = TypeAdapter(tuple[SmokeCase, ...])
+
+
+def candidates(task: Task, role: Role) -> Iterator[SmokeCase]:
+    """Every turn of the role in a task, and what a right reply holds. A summarizer's reply only has to be usable."""
+    trajectory = task.trajectory
+    for index, step in enumerate(trajectory.steps):
+        before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
+        planned = before.append(step.model_copy(update={"call": None, "observation": None}))
+        if role is Role.PLANNER:
+            yield SmokeCase(trajectory=before, expected={"plan": {"turn": step.plan.turn.value}})
+        elif role is Role.CALLER and step.call is not None:
+            yield SmokeCase(trajectory=planned, expected={"call": {"tool": step.call.tool}})
+    if role is Role.SUMMARIZER and task.answer is not None:
+        yield SmokeCase(trajectory=trajectory, expected={})
+
+
+def choose(model: Any, tokenizer: Any, role: Role, tasks: Sequence[Task], count: int = 3) -> tuple[SmokeCase, ...]:
+    """The first `count` cases, one a task, that the model passes; fewer when it passes fewer of these tasks."""
+    model.get_base_model().set_attn_implementation("sdpa")  # there is no prefix tree to attend to
+    template, found = PromptTemplate.default(), list[SmokeCase]()
+    for number, task in enumerate(tasks):
+        turns = list(candidates(task, role))
+        if not turns:
+            continue
+        case = turns[number % len(turns)]
+        text = _write(model, tokenizer, template.render(role, case.trajectory))
+        if case.passes(_reply(role, text, case.trajectory)):
+            found.append(case)
+        if len(found) == count:
+            break
+    return tuple(found)
+
+
+def text_of(cases: Sequence[SmokeCase]) -> bytes:
+    """The content of `smoke.json`."""
+    return _CASES.dump_json(tuple(cases), indent=1) + b"\n"
+
+
+def _write(model: Any, tokenizer: Any, prompt: str) -> str:
+    tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # a few sentences are not worth compiling for
+        written = model.generate(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=_MAX_TOKENS,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    return tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
+
+
+def _reply(role: Role, text: str, trajectory: Trajectory) -> JsonObject:
+    """The reply that a role service would make of a text, as far as it can be read."""
+    try:
+        if role is Role.PLANNER:
+            return {"plan": parse_plan(text).model_dump(mode="json")}
+        if role is Role.CALLER:
+            return {"call": {"tool": json.loads(text)["name"]}}
+    except (RoleOutputInvalid, ValueError, KeyError, TypeError):
+        return {}
+    return {"answer": text}
