@@ -1,7 +1,7 @@
 """Swapping the planner's weights under load: what fails, what a run sees, how long a release takes to be served.
 
-Starts the real stack on a registry of its own, keeps so many runs going, and releases one version after the other. Prints
-a table; exits with 1 when a request failed, a run saw two versions of its planner, or another role was touched.
+Starts the real stack on a registry of its own, keeps so many runs going and releases version after version.
+Prints a table; exits with 1 when a request failed, a run saw two versions of its planner, or another role was touched.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +56,7 @@ def main(
     swaps: Annotated[int, typer.Option(min=1, help="How many releases.")] = 50,
     at_once: Annotated[int, typer.Option(min=1, help="Runs that are kept going.")] = 8,
     pause: Annotated[float, typer.Option(min=0, help="Seconds between two releases.")] = 3.0,
-    checkpoints: Annotated[Path, typer.Option(help="A checkpoint per role to make the versions of.")] = Path("checkpoints"),
+    checkpoints: Annotated[Path, typer.Option(help="A checkpoint per role.")] = Path("checkpoints"),
 ) -> None:
     """Swap the planner under load and print what happened."""
     with tempfile.TemporaryDirectory(prefix="umi-swap-") as folder:
@@ -86,7 +87,7 @@ async def measure(stack: Stack, registry: Registry, swaps: int, at_once: int, pa
     limits = httpx.Limits(max_connections=at_once + 4)
     async with stack, httpx.AsyncClient(timeout=620, trust_env=False, limits=limits) as client:
         before = [await replica(client, number) for number in range(3)]
-        queries = itertools.cycle(QUERIES)
+        queries: Iterator[str] = itertools.cycle(QUERIES)
         clients = [asyncio.create_task(ask(client, stack.gateway, queries, seen, over)) for _ in range(at_once)]
         for number in tqdm(range(swaps), desc="swaps"):
             await asyncio.sleep(pause)
@@ -99,7 +100,7 @@ async def measure(stack: Stack, registry: Registry, swaps: int, at_once: int, pa
 
 
 async def ask(
-    client: httpx.AsyncClient, gateway: str, queries: "itertools.cycle[str]", seen: Seen, over: asyncio.Event
+    client: httpx.AsyncClient, gateway: str, queries: Iterator[str], seen: Seen, over: asyncio.Event
 ) -> None:
     """One run after the other until it is over."""
     while not over.is_set():

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.store import RunRow
 from umi.trajectory import JsonObject, ToolSpec
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -31,6 +32,20 @@ class QueryBody(Body):
     max_steps: int = Field(8, ge=1, le=32, description="How many turns the planner has, the concluding one included.")
     deadline_seconds: float = Field(120.0, gt=0, le=600)
     stream: bool = Field(False, description="Answer with server-sent events as the run goes on.")
+    background: bool = Field(False, description="Answer at once with 202 and the run's id; look at the run later.")
+
+    @model_validator(mode="after")
+    def _one_way_of_answering(self) -> Self:
+        if self.stream and self.background:
+            raise ValueError("choose one of stream and background")
+        return self
+
+
+class RunList(BaseModel):
+    """A page of runs, newest first. `next` is the cursor of the page that follows, if there is one."""
+
+    runs: list[RunRow]
+    next: str | None = None
 
 
 class ToolsetBody(Body):

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     MAX_STEPS = "max_steps"
     DEADLINE = "deadline"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class ToolOutcome(StrEnum):

@@ -57,7 +57,6 @@ class Loop:
             end = await self._until(job, emit, deadline)
             end = end.model_copy(update={"seconds": time.monotonic() - started})
             await emit(end)
-        self._metrics.completed(end.outcome)
         return end
 
     async def _until(self, job: Job, emit: Emit, deadline: float) -> RunCompleted:

@@ -46,7 +46,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         tool_client = await stack.enter_async_context(create_client(settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
         dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
-        runs = Runs(Loop(roles, dispatcher, metrics), store)
+        runs = Runs(Loop(roles, dispatcher, metrics), store, metrics)
         stack.push_async_callback(runs.stop)
         yield Gateway(settings, metrics, store, registry, roles, runs, tool_client)
 

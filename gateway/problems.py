@@ -36,9 +36,14 @@ class NotFound(BadInput):
     """Nothing has that name or id."""
 
 
+class Conflict(BadInput):
+    """It is in a state in which this cannot be done."""
+
+
 # The first match counts, so special errors stand before general ones.
 _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (NotFound, 404, "not-found", "Not found"),
+    (Conflict, 409, "conflict", "Conflict"),
     (UnknownTool, 422, "unknown-tool", "Unknown tool"),
     (BadDocument, 422, "bad-document", "Unusable toolset document"),
     (ContextOverflow, 422, "context-overflow", "The prompt does not fit the model"),

@@ -1,14 +1,17 @@
 """Asking queries and looking at runs."""
 
-from typing import Annotated, Any
+import hashlib
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 
-from gateway.bodies import QueryBody
+from gateway.bodies import QueryBody, RunList
+from gateway.events import Outcome
 from gateway.parts import Current, Gateway
-from gateway.problems import NotFound, RunProblem, respond
+from gateway.problems import Conflict, NotFound, RunProblem, respond
 from gateway.sse import stream
+from gateway.store import Claim
 from gateway.views import RunView, fold
 from umi.errors import BadInput
 from umi.wire import RUN_ID, Problem
@@ -22,14 +25,25 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/queries", response_model=RunView, responses=PROBLEMS)
-async def ask(body: QueryBody, gateway: Current) -> Response:
-    """Run a query to its end; with `stream`, answer with its events as they happen."""
+async def ask(
+    body: QueryBody,
+    gateway: Current,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=200, description="The same request with the same key is one run, asked twice."),
+    ] = None,
+) -> Response:
+    """Run a query to its end; with `stream` answer with its events as they happen, with `background` at once."""
     tools = gateway.registry.catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "tools")
-    run_id = await gateway.runs.start(body.query, tools, body.max_steps, body.deadline_seconds)
+    claim = Claim(key=idempotency_key, digest=_digest(body)) if idempotency_key else None
+    run_id = await gateway.runs.start(body.query, tools, body.max_steps, body.deadline_seconds, claim)
     if body.stream:
         return stream(gateway.store.follow(run_id))
+    if body.background:
+        headers = {"location": f"/v1/runs/{run_id}"}
+        return JSONResponse((await _view(gateway, run_id)).model_dump(mode="json"), 202, headers)
     await gateway.runs.finished(run_id)
     view = await _view(gateway, run_id)
     if view.problem is not None:
@@ -38,6 +52,37 @@ async def ask(body: QueryBody, gateway: Current) -> Response:
         detail = "The run's end could not be stored; the gateway's log says why."
         return respond(RunProblem(type="internal", title="Internal error", status=500, detail=detail, run_id=run_id))
     return JSONResponse(view.model_dump(mode="json"))
+
+
+@router.get("/runs")
+async def list_runs(
+    gateway: Current,
+    outcome: Annotated[Outcome | Literal["running"] | None, Query(description="Only runs that ended so.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
+) -> RunList:
+    """Runs, newest first."""
+    found = await gateway.store.runs(limit + 1, outcome, _position(cursor) if cursor else None)
+    page = found[:limit]
+    more = len(found) > limit
+    return RunList(runs=page, next=f"{page[-1].created_at!r}~{page[-1].run_id}" if more else None)
+
+
+@router.post("/runs/{run_id}/cancel")
+async def cancel(run_id: RunId, gateway: Current) -> RunView:
+    """End a run now: its generation is aborted, its tool call dropped. A run that has ended stays as it is."""
+    await _view(gateway, run_id)
+    await gateway.runs.cancel(run_id)
+    return await _view(gateway, run_id)
+
+
+@router.delete("/runs/{run_id}", status_code=204)
+async def delete(run_id: RunId, gateway: Current) -> None:
+    """Forget a run that has ended."""
+    view = await _view(gateway, run_id)
+    if view.outcome is None or gateway.runs.is_running(run_id):
+        raise Conflict("the run goes on; cancel it first", "run_id")
+    await gateway.store.delete_run(run_id)
 
 
 @router.get("/runs/{run_id}")
@@ -56,6 +101,20 @@ async def events(
     """A run's events as server-sent events: those stored, then those to come, up to `run.completed`."""
     await _view(gateway, run_id)
     return stream(gateway.store.follow(run_id, after if last_event_id is None else last_event_id))
+
+
+def _digest(body: QueryBody) -> str:
+    """What the request asks for; how it wants to be answered does not matter."""
+    asked = body.model_dump_json(exclude={"stream", "background"})
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    at, _, run_id = cursor.partition("~")
+    try:
+        return float(at), run_id
+    except ValueError:
+        raise BadInput("not a cursor of this list", "cursor") from None
 
 
 async def _view(gateway: Gateway, run_id: str) -> RunView:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event as sa_event
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.events import Event, Outcome, RunCompleted, RunCreated
+from gateway.events import Event, Outcome, RunCompleted
 from gateway.problems import RunProblem
 from umi.trajectory import Frozen, JsonObject
 
@@ -44,6 +44,15 @@ _toolsets = sa.Table(
     sa.Column("document", sa.Text, nullable=False),
 )
 
+_claims = sa.Table(
+    "claims",
+    _metadata,
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 Statement = Callable[[sa.Connection], Any]
 RESTARTED = "the gateway restarted"
 
@@ -54,6 +63,28 @@ class ToolsetRow(Frozen):
     name: str
     url: str | None = None
     document: JsonObject
+
+
+class Claim(Frozen):
+    """A client's word that a request is made once: its key, and a digest of what it asked for."""
+
+    key: str
+    digest: str
+
+
+class Claimed(Claim):
+    """A claim, and the run that was begun for it."""
+
+    run_id: str
+
+
+class RunRow(Frozen):
+    """A run as lists show it. `outcome` is None while it goes on."""
+
+    run_id: str
+    created_at: float
+    query: str
+    outcome: Outcome | None
 
 
 class Store:
@@ -79,15 +110,30 @@ class Store:
         await asyncio.gather(self._writer, return_exceptions=True)
         await asyncio.to_thread(self._engine.dispose)
 
+    async def create(self, event: Event, claim: Claim | None) -> Claimed | None:
+        """Store a run's first event, and its claim with it. When the key is taken, nothing is stored: who took it."""
+        taken: list[Claimed] = []
+
+        def statement(connection: sa.Connection) -> None:
+            if claim is not None:
+                found = connection.execute(_claims.select().where(_claims.c.key == claim.key)).mappings().first()
+                if found is not None:
+                    taken[:] = [Claimed(key=found["key"], digest=found["digest"], run_id=found["run_id"])]
+                    return
+                row = {**claim.model_dump(), "run_id": event.run_id, "at": event.at}
+                connection.execute(_claims.insert().values(row))
+            row = {"id": event.run_id, "query": event.data["query"], "created_at": event.at}
+            connection.execute(_runs.insert().values(row))
+            _insert(connection, event)
+
+        await self._commit(statement)
+        return taken[0] if taken else None
+
     async def append(self, event: Event) -> None:
         """Returns when the event is on disk; followers of the run are told."""
 
         def statement(connection: sa.Connection) -> None:
-            if event.type == RunCreated.type:
-                row = {"id": event.run_id, "query": event.data["query"], "created_at": event.at}
-                connection.execute(_runs.insert().values(row))
-            row = event.model_dump(exclude={"data"})
-            connection.execute(_events.insert().values(**row, data=json.dumps(event.data)))
+            _insert(connection, event)
             if event.is_last:
                 update = _runs.update().where(_runs.c.id == event.run_id)
                 connection.execute(update.values(outcome=event.data["outcome"]))
@@ -122,6 +168,43 @@ class Store:
                     await grown.wait()
             except TimeoutError:
                 yield None
+
+    async def outcome(self, run_id: str) -> Outcome | None:
+        """How a run ended; None for one that goes on, or is not there."""
+
+        def read() -> Outcome | None:
+            with self._engine.connect() as connection:
+                found = connection.execute(sa.select(_runs.c.outcome).where(_runs.c.id == run_id)).scalar()
+                return Outcome(found) if found else None
+
+        return await asyncio.to_thread(read)
+
+    async def runs(
+        self, limit: int, outcome: str | None = None, before: tuple[float, str] | None = None
+    ) -> list[RunRow]:
+        """Runs, newest first: those older than `before` (time and id), of one outcome ("running": none yet)."""
+
+        def read() -> list[RunRow]:
+            columns = (_runs.c.id.label("run_id"), _runs.c.created_at, _runs.c.query, _runs.c.outcome)
+            chosen = sa.select(*columns).order_by(_runs.c.created_at.desc(), _runs.c.id.desc())
+            chosen = chosen.limit(limit)
+            if outcome is not None:
+                chosen = chosen.where(_runs.c.outcome.is_(None) if outcome == "running" else _runs.c.outcome == outcome)
+            if before is not None:
+                chosen = chosen.where(sa.tuple_(_runs.c.created_at, _runs.c.id) < sa.tuple_(*map(sa.literal, before)))
+            with self._engine.connect() as connection:
+                return [RunRow.model_validate(dict(row)) for row in connection.execute(chosen).mappings()]
+
+        return await asyncio.to_thread(read)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run and its events."""
+
+        def statement(connection: sa.Connection) -> None:
+            for table, column in ((_events, _events.c.run_id), (_claims, _claims.c.run_id), (_runs, _runs.c.id)):
+                connection.execute(table.delete().where(column == run_id))
+
+        await self._commit(statement)
 
     async def save_toolset(self, row: ToolsetRow) -> None:
         """Insert, or replace the one of that name in its place."""
@@ -190,6 +273,11 @@ class Store:
                 return [error]
             return [self._transact([statement])[0] for statement in statements]
         return [None] * len(statements)
+
+
+def _insert(connection: sa.Connection, event: Event) -> None:
+    row = event.model_dump(exclude={"data"})
+    connection.execute(_events.insert().values(**row, data=json.dumps(event.data)))
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

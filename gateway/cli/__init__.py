@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import tools, weights
+from gateway.cli import runs, tools, weights
 from gateway.cli.api import Failed
 from gateway.cli.ask import ask
 from gateway.cli.up import up
@@ -16,6 +16,7 @@ def create_cli() -> typer.Typer:
     cli.command()(up)
     cli.command()(ask)
     cli.add_typer(tools.app, name="tools")
+    cli.add_typer(runs.app, name="runs")
     cli.add_typer(weights.app, name="weights")
     return cli
 

@@ -25,6 +25,16 @@ class Api:
         with self._client(30) as client:
             return _content(client.get(path, params=parameters))
 
+    def post(self, path: str) -> Any:
+        """The JSON that a POST without a body answers."""
+        with self._client(60) as client:
+            return _content(client.post(path))
+
+    def follow(self, run_id: str) -> Iterator[JsonObject]:
+        """The events of a run, those stored and those to come."""
+        with self._client(60) as client, client.stream("GET", f"/v1/runs/{run_id}/events") as response:
+            yield from _events(response)
+
     def add_toolset(self, body: JsonObject) -> JsonObject:
         """Register a toolset."""
         with self._client(60) as client:
@@ -42,12 +52,7 @@ class Api:
             self._client(60) as client,
             client.stream("POST", "/v1/queries", json={**body, "stream": True}) as response,
         ):
-            if response.status_code != 200:
-                response.read()
-                _content(response)
-            for line in response.iter_lines():
-                if line.startswith("data: "):
-                    yield json.loads(line[6:])
+            yield from _events(response)
 
     @contextmanager
     def _client(self, seconds: float) -> Generator[httpx.Client]:
@@ -61,6 +66,15 @@ class Api:
             raise Failed(
                 f"The connection to the gateway at {self.url} broke: {error or type(error).__name__}"
             ) from error
+
+
+def _events(response: httpx.Response) -> Iterator[JsonObject]:
+    if response.status_code != 200:
+        response.read()
+        _content(response)
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line[6:])
 
 
 def _content(response: httpx.Response) -> Any:

@@ -11,11 +11,12 @@ from gateway.cli.api import Api, Failed
 from gateway.cli.common import GatewayUrl
 from umi.trajectory import JsonObject
 
-EXIT_CODES = {"answered": 0, "gave_up": 2, "max_steps": 2, "deadline": 2, "failed": 1}
+EXIT_CODES = {"answered": 0, "gave_up": 2, "max_steps": 2, "deadline": 2, "cancelled": 2, "failed": 1}
 _ENDINGS = {
     "gave_up": "Gave up: the planner sees no way to an answer.",
     "max_steps": "Stopped: no answer within the allowed steps.",
     "deadline": "Stopped: no answer before the deadline.",
+    "cancelled": "Cancelled.",
 }
 
 

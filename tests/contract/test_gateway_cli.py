@@ -81,6 +81,19 @@ def test_the_tools_that_a_query_would_be_offered_can_be_listed(world: World) -> 
     assert ("Add two whole numbers" in printed, "Keep a note" in printed) == (True, False)
 
 
+def test_runs_can_be_listed_shown_and_cancelled(world: World) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
+    answered = world.run(query="What is 2 + 3, please?")["run_id"]
+    code, printed = umi(world, "runs", "list", "--limit", "1")
+    assert code == 0
+    assert (answered in printed, "answered" in printed, "What is 2 + 3, please?" in printed) == (True, True, True)
+    assert "add(a=2, b=3)" in umi(world, "runs", "show", answered)[1]
+    world.script.delays[Role.PLANNER] = 30
+    running = world.ask(background=True).json()["run_id"]
+    assert umi(world, "runs", "cancel", running) == (0, f"{running}: cancelled\n")
+    world.script.delays.clear()
+
+
 def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_path: Path) -> None:
     runner = CliRunner(env={"UMI_REGISTRY": str(tmp_path / "registry"), "COLUMNS": "200"})
 

@@ -1,0 +1,47 @@
+"""umi runs: what has been asked, how it ended, and a way to stop it."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.api import Api
+from gateway.cli.ask import plain, show_event
+from gateway.cli.common import GatewayUrl
+
+app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended, and a way to stop it.")
+LOCAL = "http://127.0.0.1:8000"
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
+
+
+@app.command(name="list")
+def list_runs(
+    outcome: Annotated[str | None, typer.Option(help="Only runs that ended so: answered, gave_up, running, …")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    gateway: GatewayUrl = LOCAL,
+) -> None:
+    """The newest runs."""
+    parameters = {"limit": str(limit), **({"outcome": outcome} if outcome else {})}
+    page: dict[str, Any] = Api(gateway).get("/v1/runs", parameters)
+    table = Table("run", "when", "outcome", "query", box=None)
+    for run in page["runs"]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["created_at"]))
+        table.add_row(run["run_id"], when, run["outcome"] or "running", plain(" ".join(run["query"].split()))[:80])
+    Console().print(table if page["runs"] else "No runs.")
+
+
+@app.command()
+def show(run: RunId, gateway: GatewayUrl = LOCAL) -> None:
+    """A run's steps, those to come as well."""
+    console = Console()
+    for event in Api(gateway).follow(run):
+        show_event(event, console)
+
+
+@app.command()
+def cancel(run: RunId, gateway: GatewayUrl = LOCAL) -> None:
+    """End a run now."""
+    ended: dict[str, Any] = Api(gateway).post(f"/v1/runs/{run}/cancel")
+    print(f"{run}: {ended['outcome']}")
