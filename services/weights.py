@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.engine import Engine
@@ -15,6 +15,7 @@ from umi.errors import BadCheckpoint, BadInput, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry, Stamp
 from umi.release import Release
+from umi.trial import Tally
 from umi.wire import Replica
 
 _log = logging.getLogger("umi.services")
@@ -78,6 +79,10 @@ class _Held:
     turns: RoleTurns
     users: int = 0
     used_at: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+
+    def count(self, seconds: float, failed: bool) -> None:
+        self.tally = self.tally.plus(Tally(turns=1, failed=int(failed), seconds=seconds))
 
 
 class ReleasedWeights:
@@ -142,9 +147,14 @@ class ReleasedWeights:
         if held is None:
             held = self._held[self._chosen(run_id)]
         held.users += 1
-        held.used_at = time.monotonic()
+        held.used_at = started = time.monotonic()
         try:
             yield held.turns
+        except RoleOutputInvalid:
+            held.count(time.monotonic() - started, failed=True)
+            raise
+        else:
+            held.count(time.monotonic() - started, failed=False)
         finally:
             held.users -= 1
 
@@ -160,6 +170,7 @@ class ReleasedWeights:
             problem=self._problem,
             swaps=self._swaps,
             swap_seconds=self._swap_seconds,
+            tallies={version: held.tally for version, held in self._held.items()},
         )
 
     def _chosen(self, run_id: str) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field
 from umi.manifest import VERSION
 from umi.roles import Role
 from umi.trajectory import Call, Frozen, Plan, Trajectory
+from umi.trial import Tally
 
 ROLE_PATHS = {Role.PLANNER: "/v1/plan", Role.CALLER: "/v1/call", Role.SUMMARIZER: "/v1/summarize"}
 RUN_ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -75,6 +76,8 @@ class Replica(Frozen):
     swaps: int = 0
     swap_seconds: float | None = None
     """What the newest take-over took, from seeing the release to serving it."""
+    tallies: dict[str, Tally] = Field(default_factory=dict[str, Tally])
+    """What each resident version has done on this replica."""
 
 
 class Problem(Frozen):

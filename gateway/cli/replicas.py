@@ -2,13 +2,14 @@
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from pydantic import ValidationError
 
 from umi.roles import Role
+from umi.trial import Tally
 from umi.wire import Replica
 
 
@@ -22,6 +23,7 @@ class Report:
     stable: str = ""
     canary: str = ""
     problem: str | None = None
+    tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
 
 
 def reports(urls: Mapping[Role, str]) -> list[Report]:
@@ -53,4 +55,6 @@ def _report(client: httpx.Client, role: Role, url: str) -> Report:
         return Report(role, url, problem=f"is no role service: answers {reply.status_code}")
     if replica.role is not role:
         return Report(role, url, problem=f"is a {replica.role}")
-    return Report(role, url, replica.generation, replica.stable or "", replica.canary or "", replica.problem)
+    return Report(
+        role, url, replica.generation, replica.stable or "", replica.canary or "", replica.problem, replica.tallies
+    )

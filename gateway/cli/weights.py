@@ -19,6 +19,7 @@ from umi.errors import BadInput
 from umi.registry import Registry
 from umi.release import Action, Change, Release, first, promoted, released, rolled_back, tried
 from umi.roles import Role
+from umi.trial import Rules, Tally, Verdict, judge
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the roles' weights, and which of them are served.")
 
@@ -110,6 +111,44 @@ def canary(
         raise typer.BadParameter("must lie between 0 and 1", param_hint="--share")
     by = _by(Action.CANARY, who, why)
     _change(registry, role, generation, lambda before: tried(before, version, share, by))
+
+
+@app.command()
+def watch(
+    role: Role,
+    least: Annotated[int, typer.Option(min=1, help="Turns that both versions take before a promotion.")] = 200,
+    worse: Annotated[float, typer.Option(help="How much more often a canary must fail to be called worse.")] = 0.03,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    registry: Folder = DEFAULT,
+) -> None:
+    """Watch a canary until it is promoted or rolled back, by a sequential test of its failures and its speed.
+
+    The counts are those of all replicas since they loaded the two versions. Exits with 1 when it was rolled back.
+    """
+    rules, shelf, said = Rules(least_turns=least, worse=worse), Registry(registry), ""
+    while True:
+        now = _done(lambda: shelf.release(role))
+        if now is None or now.canary is None:
+            raise Failed(f"The {role} has no canary. Begin a trial with: umi weights canary {role} VERSION")
+        found = reports({role: Settings().role_urls[role]})
+        verdict, why = judge(_tally(found, now.stable), _tally(found, now.canary.version), rules)
+        if why != said:
+            print(f"{now.canary.version}: {verdict}: {why}", flush=True)
+            said = why
+        if verdict is Verdict.GO_ON:
+            time.sleep(every)
+            continue
+        action, step = (Action.PROMOTE, promoted) if verdict is Verdict.PROMOTE else (Action.ROLLBACK, rolled_back)
+        by = _by(action, "umi weights watch", why)
+        _change(registry, role, now.generation, lambda before: step(before, by))
+        raise typer.Exit(0 if verdict is Verdict.PROMOTE else 1)
+
+
+def _tally(found: list[Report], version: str) -> Tally:
+    total = Tally()
+    for report in found:
+        total = total.plus(report.tallies.get(version, Tally()))
+    return total
 
 
 @app.command()

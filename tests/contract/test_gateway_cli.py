@@ -1,10 +1,12 @@
 """The commands against a running gateway."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import Response
 from typer.testing import CliRunner
@@ -122,6 +124,34 @@ def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_
     assert "v9: there is no such version" in weights("release", "caller", "v9")
     again = weights("add", "caller", str(tmp_path / "v2"), "--release")
     assert again == "caller: generation 5 serves v2\n"
+
+
+def test_a_watched_canary_that_fails_more_often_is_rolled_back_with_the_reason(tmp_path: Path) -> None:
+    shelf = Registry(tmp_path / "registry")
+    for version in ("v1", "v2"):
+        shelf.add(bare(tmp_path / version, version=version).directory, Role.PLANNER)
+    by = Change(action=Action.RELEASE, who="ada")
+    shelf.change(Role.PLANNER, lambda _: first(Role.PLANNER, "v1", by))
+    engine = ScriptedEngine(lambda *_: "nonsense" if engine.versions[-1] == "v2" else "Next: conclusion.")
+    body = {"trajectory": {"query": "q", "tools": [], "steps": []}}
+    with (
+        serve(create_role(PLANNER, engine, shelf, RoleSettings())) as planner,
+        httpx.Client(base_url=planner) as client,
+    ):
+        runner = CliRunner(env={"UMI_REGISTRY": str(shelf.root), "COLUMNS": "200", "UMI_PLANNER_URL": planner})
+        result = runner.invoke(create_cli(), ["weights", "canary", "planner", "v2", "--share", "0.5"])
+        assert result.exit_code == 0, result.output
+        while client.get("/v1/replica").json()["canary"] != "v2":
+            time.sleep(0.05)
+        codes = {client.post("/v1/plan", json={"run_id": f"run-{n}", **body}).status_code for n in range(40)}
+        assert codes == {200, 502}
+        result = runner.invoke(create_cli(), ["weights", "watch", "planner"])
+    assert result.exit_code == 1
+    assert "v2: roll back: fails more often" in result.output
+    release = shelf.release(Role.PLANNER)
+    assert release is not None
+    assert (release.stable, release.canary, release.who) == ("v1", None, "umi weights watch")
+    assert "fails more often" in release.why
 
 
 def test_status_says_what_every_replica_serves_and_fails_while_one_is_behind(tmp_path: Path) -> None:

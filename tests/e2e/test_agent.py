@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 
 from tests.fakes import free_port, free_ports
 from umi.manifest import Checkpoint
+from umi.registry import Registry
+from umi.release import Action, Change, Release, first, released
 from umi.roles import Role
+from umi.wire import Replica
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 240  # three minutes are promised on an idle machine
@@ -25,11 +29,33 @@ PLACES = ["country_facts", "city_distance"]
 pytestmark = pytest.mark.timeout(600)
 
 
+BY = Change(action=Action.RELEASE, who="test")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A running agent: its gateway, the registry that its roles follow, and where the roles are."""
+
+    gateway: httpx.Client
+    registry: Registry
+    role_port: int
+
+    def replica(self, role: Role) -> Replica:
+        """What the role's service says of the weights it serves."""
+        url = f"http://127.0.0.1:{self.role_port + list(Role).index(role)}/v1/replica"
+        return Replica.model_validate_json(httpx.get(url, trust_env=False).content)
+
+
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     folder = tmp_path_factory.mktemp("agent")
+    registry = Registry(folder / "registry")
+    for role in Role:
+        version = registry.add(ROOT / "checkpoints" / role, role).manifest.version
+        registry.change(role, lambda _, role=role, version=version: first(role, version, BY))
     port, role_port, tools_port = free_port(), free_ports(3), free_port()
     ports = ["--port", str(port), "--role-port", str(role_port), "--tools-port", str(tools_port)]
+    ports += ["--registry", str(registry.root)]
     log = folder / "up.log"
     environment = {**os.environ, "UMI_DATABASE": f"sqlite:///{folder}/runs.db"}
     with log.open("w") as output:
@@ -44,10 +70,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
                 assert time.monotonic() - started < READY_SECONDS, log.read_text()
                 time.sleep(0.5)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180, trust_env=False) as client:
-                yield client
+                yield Agent(client, registry, role_port)
         finally:
             up.send_signal(signal.SIGINT)
             assert up.wait(30) == 0
+
+
+@pytest.fixture
+def gateway(agent: Agent) -> httpx.Client:
+    return agent.gateway
 
 
 def ask(gateway: httpx.Client, query: str, **more: Any) -> dict[str, Any]:
@@ -90,3 +121,27 @@ def test_a_call_that_changes_state_really_changes_it(gateway: httpx.Client) -> N
     assert calls(run) == [("add_todo", {"title": "water the cactus"})]
     listed = ask(gateway, "What is still open on my to-do list?", tools=["add_todo", "list_todos", "country_facts"])
     assert "water the cactus" in listed["steps"][0]["observation"]
+
+
+def test_the_planner_is_swapped_while_a_run_goes_on_and_the_run_keeps_its_weights(agent: Agent) -> None:
+    shipped = Checkpoint.open(ROOT / "checkpoints" / "planner").manifest.version
+    other = agent.registry.add(ROOT / "checkpoints" / "global", Role.PLANNER).manifest.version
+
+    def release(before: Release | None) -> Release:
+        assert before is not None
+        return released(before, other, BY)
+
+    body = {"query": "How far is the capital of Japan from Madrid?", "tools": PLACES, "background": True}
+    begun = agent.gateway.post("/v1/queries", json=body).json()["run_id"]
+    while not agent.gateway.get(f"/v1/runs/{begun}").json()["steps"]:
+        time.sleep(0.1)
+    agent.registry.change(Role.PLANNER, release)
+    while (planner := agent.replica(Role.PLANNER)).generation != 2:
+        assert planner.problem is None
+        time.sleep(0.1)
+    while (run := agent.gateway.get(f"/v1/runs/{begun}").json())["outcome"] is None:
+        time.sleep(0.2)
+    assert {step["versions"]["planner"] for step in run["steps"]} == {shipped}
+    after = ask(agent.gateway, "What is the population of Lyon?", tools=["city_facts", "calculate", "weekday"])
+    assert {step["versions"]["planner"] for step in after["steps"]} == {other}
+    assert [agent.replica(role).swaps for role in Role] == [2, 1, 1]

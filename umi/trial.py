@@ -1,0 +1,78 @@
+"""When a canary has proved itself: a sequential test of its failures against the stable version's.
+
+Wald's sequential probability ratio test (Annals of Mathematical Statistics 16, 1945) may be looked at after every
+request without losing its error rates. It weighs "the canary fails as rarely as stable" against "it fails more often by
+`Rules.worse`"; turns that failed are counted, not answers that displeased somebody.
+"""
+
+from enum import StrEnum
+from math import log
+from typing import Annotated
+
+from pydantic import Field
+
+from umi.trajectory import Frozen
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Tally(Frozen):
+    """What one version has done: turns taken, those that failed (unusable text, twice), and their seconds together."""
+
+    turns: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together: the same version on two replicas."""
+        return Tally(
+            turns=self.turns + other.turns, failed=self.failed + other.failed, seconds=self.seconds + other.seconds
+        )
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of a turn; 0 before the first."""
+        return self.seconds / self.turns if self.turns else 0.0
+
+
+class Rules(Frozen):
+    """When to decide."""
+
+    least_turns: Annotated[int, Field(ge=1)] = 200
+    """Turns that both versions have to take before the canary is promoted. Rolling back may come sooner."""
+    worse: Share = 0.03
+    """How much more often a canary must fail to be called worse."""
+    usual: Share = 0.005
+    """The failure rate that stable is credited with at least: nobody can prove none."""
+    wrong_promotion: Share = 0.05
+    """Chance of promoting a canary that is worse."""
+    wrong_rollback: Share = 0.05
+    """Chance of rolling back one that is as good."""
+    slower: Annotated[float, Field(gt=1)] = 1.5
+    """How many times slower a promoted canary may be."""
+
+
+class Verdict(StrEnum):
+    """What the counts say."""
+
+    GO_ON = "go on"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll back"
+
+
+def judge(stable: Tally, canary: Tally, rules: Rules) -> tuple[Verdict, str]:
+    """The verdict, and its reason in a sentence for the history."""
+    rate = max(rules.usual, stable.failed / stable.turns if stable.turns else 0.0)
+    good, bad = min(rate, 1 - rules.worse - 1e-9), min(rate + rules.worse, 1 - 1e-9)
+    weight = canary.failed * log(bad / good) + (canary.turns - canary.failed) * log((1 - bad) / (1 - good))
+    counts = f"{canary.failed} of {canary.turns} turns failed, stable {stable.failed} of {stable.turns}"
+    if weight >= log((1 - rules.wrong_promotion) / rules.wrong_rollback):
+        return Verdict.ROLL_BACK, f"fails more often: {counts}"
+    if min(canary.turns, stable.turns) < rules.least_turns:
+        return Verdict.GO_ON, f"too few turns yet: {counts}"
+    if canary.mean_seconds > rules.slower * stable.mean_seconds:
+        times = canary.mean_seconds / stable.mean_seconds if stable.mean_seconds else float("inf")
+        return Verdict.ROLL_BACK, f"{times:.1f} times slower than stable over {canary.turns} turns"
+    if weight <= log(rules.wrong_promotion / (1 - rules.wrong_rollback)):
+        return Verdict.PROMOTE, f"as good as stable: {counts}"
+    return Verdict.GO_ON, f"not clear yet: {counts}"
