@@ -15,9 +15,10 @@ from services.engine import Engine, EngineFailure
 from services.limits import BodyLimit
 from services.metrics import CONTENT_TYPE, Metrics, Outcome
 from services.problems import bad_body, http_error, problem, retry_later
+from services.released import ReleasedWeights
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
-from services.weights import FixedWeights, ReleasedWeights, Weights
+from services.weights import FixedWeights, Weights
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
