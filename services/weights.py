@@ -1,4 +1,4 @@
-"""The weights that a replica serves: one checkpoint for good, or what its role's release names (`services.released`)."""
+"""The weights that a replica serves: one checkpoint for good, or those that its role releases (`services.released`)."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

@@ -1,9 +1,10 @@
 """The training command: `python -m training --help`."""
 
+import hashlib
 import signal
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from training.commands_metrics import metrics
 from training.process import keep_freed_memory
 from umi.manifest import ALL_ROLES
 from umi.roles import Role
+
+if TYPE_CHECKING:
+    from training.records import Record
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 for command in (inspect, compare_instances, metrics):
@@ -23,6 +27,10 @@ Work = Annotated[
     Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")
 ]
 Limit = Annotated[int | None, typer.Option(help="Use only so many tasks: the first, or with a parent the last.")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(help="Learn from these files or folders instead, in any form that `inspect` knows; may be repeated."),
+]
 BACKBONE_NAME = "SmolLM2-135M-Instruct"
 SMOKE_TASKS = 20
 """Unseen tasks among which a role's smoke cases are looked for."""
@@ -44,11 +52,12 @@ def global_stage(
     work: Work = Path("var/work/global"),
     parent: Annotated[Path | None, typer.Option(help="Go on from this checkpoint instead of a new adapter.")] = None,
     limit: Limit = None,
+    data: Data = None,
 ) -> None:
     """Stage one: one adapter learns the turns of all roles."""
     from training.settings import EMBEDDED_GLOBAL
 
-    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, limit)
+    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, limit, data)
 
 
 @app.command("local")
@@ -60,12 +69,13 @@ def local_stage(
     backbone: Backbone = Path("var/backbone"),
     work: Annotated[Path, typer.Option(help="Parent of the stage's working folder.")] = Path("var/work"),
     limit: Limit = None,
+    data: Data = None,
 ) -> None:
     """Stage two: a copy of the global adapter goes on with one role's turns."""
     from training.settings import EMBEDDED_LOCAL
 
     directory = target or Path("checkpoints") / role
-    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, limit)
+    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, limit, data)
 
 
 @app.command()
@@ -103,7 +113,7 @@ def report(output: Annotated[Path, typer.Option(help="Where the results are.")] 
 
 def _run(
     stage: str, target: Path, roles: tuple[Role, ...], settings: object, folder: Path, backbone: Path, work: Path,
-    parent: Path | None, limit: int | None,
+    parent: Path | None, limit: int | None, data: list[Path] | None,
 ) -> None:  # fmt: skip
     from transformers import AutoTokenizer
 
@@ -117,25 +127,46 @@ def _run(
     from umi.smoke import SmokeCase
 
     assert isinstance(settings, StageSettings)
-    path = files.path_of(folder, Split.TRAIN)
-    data = list(files.read(path))
+    records, digest = _records(data, files.path_of(folder, Split.TRAIN))
     if parent is not None and limit is not None:
-        data = data[-limit:]  # those that the parent has not seen
-    data = data[:limit]
+        records = records[-limit:]  # those that the parent has not seen
+    records = records[:limit]
     parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
-    model, log = train(data, roles, settings, backbone, work, parent)
+    model, log = train(records, roles, settings, backbone, work, parent)
     cases: tuple[SmokeCase, ...] = ()
     if len(roles) == 1:
-        unseen = list(islice(files.read(files.path_of(folder, Split.DEV)), SMOKE_TASKS))
+        unseen = [task.record() for task in islice(files.read(files.path_of(folder, Split.DEV)), SMOKE_TASKS)]
         cases = choose(model, AutoTokenizer.from_pretrained(backbone), roles[0], unseen)
     facts = {
         "stage": stage,
-        "tasks": len(data),
-        "data_sha256": files.sha256(path),
+        "tasks": len(records),
+        "data_sha256": digest,
         "settings": settings.model_dump(mode="json"),
     }
     export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents, cases)
     typer.echo(f"written to {target}")
+
+
+def _records(data: list[Path] | None, tasks: Path) -> "tuple[list[Record], str]":
+    """What is to be learnt, and the hash that identifies it: of the task file, or of all data files together."""
+    from training.formats import read
+    from training.formats.entries import files as files_of
+    from training.records import decodable
+    from training.tasks import files
+
+    if not data:
+        return [task.record() for task in files.read(tasks)], files.sha256(tasks)
+    readings = [read(path) for path in data]
+    for reading in readings:
+        for item in reading.report.malformed:
+            typer.echo(f"left out: {item}", err=True)
+    records = [decodable(record) for reading in readings for record in reading.records]
+    if not records:
+        raise typer.BadParameter(
+            "there is no record in them; `python -m training inspect` says why", param_hint="--data"
+        )
+    hashes = "".join(files.sha256(file) for path in data for file in files_of(path))
+    return records, hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def _stop(*_: object) -> None:

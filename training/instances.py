@@ -11,9 +11,10 @@ from umi.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Instance:
-    """One turn of one role: the text it reads and the text it should write."""
+    """One turn of one role: the text it reads and the text it should write. `before` is what the text was made of."""
 
     role: Role
+    before: Trajectory
     prompt: str
     target: str
 
@@ -22,9 +23,9 @@ def instances(trajectory: Trajectory, answer: str | None, template: PromptTempla
     """Every turn of a finished trajectory, in order. The last step holds a plan only; `answer` follows a conclusion."""
     for index, step in enumerate(trajectory.steps):
         before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
-        yield Instance(Role.PLANNER, template.render(Role.PLANNER, before), plan_text(step.plan))
+        yield Instance(Role.PLANNER, before, template.render(Role.PLANNER, before), plan_text(step.plan))
         planned = before.append(step.model_copy(update={"call": None, "observation": None}))
         if step.call is not None:
-            yield Instance(Role.CALLER, template.render(Role.CALLER, planned), call_text(step.call))
+            yield Instance(Role.CALLER, planned, template.render(Role.CALLER, planned), call_text(step.call))
         if step.plan.turn is Turn.CONCLUSION and answer is not None:
-            yield Instance(Role.SUMMARIZER, template.render(Role.SUMMARIZER, planned), answer)
+            yield Instance(Role.SUMMARIZER, planned, template.render(Role.SUMMARIZER, planned), answer)

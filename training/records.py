@@ -33,6 +33,15 @@ class Record(Frozen):
         """Whether the turn of `role` in step `step` may be a target."""
         return (step, role) not in self.unlearnt
 
+    @property
+    def roles(self) -> set[Role]:
+        """The roles that have a turn to learn here."""
+        steps = list(enumerate(self.trajectory.steps))
+        found = {Role.PLANNER for index, _ in steps if self.learns(index, Role.PLANNER)}
+        found |= {Role.CALLER for index, step in steps if step.call and self.learns(index, Role.CALLER)}
+        answered = steps and self.answer is not None and self.learns(steps[-1][0], Role.SUMMARIZER)
+        return found | ({Role.SUMMARIZER} if answered else set())
+
 
 def learnt(record: Record, template: PromptTemplate) -> Iterator[Instance]:
     """Those instances of a record that are to be learnt, in order."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from training.tasks.task import Task
+from training.records import Record
 from umi.errors import RoleOutputInvalid
 from umi.grammar import parse_plan
 from umi.prompt import PromptTemplate
@@ -24,9 +24,9 @@ _MAX_TOKENS = 160
 _CASES = TypeAdapter(tuple[SmokeCase, ...])
 
 
-def candidates(task: Task, role: Role) -> Iterator[SmokeCase]:
-    """Every turn of the role in a task, and what a right reply holds. A summarizer's reply only has to be usable."""
-    trajectory = task.trajectory
+def candidates(record: Record, role: Role) -> Iterator[SmokeCase]:
+    """Every turn of the role in a record, and what a right reply holds. A summarizer's reply only has to be usable."""
+    trajectory = record.trajectory
     for index, step in enumerate(trajectory.steps):
         before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
         planned = before.append(step.model_copy(update={"call": None, "observation": None}))
@@ -34,16 +34,16 @@ def candidates(task: Task, role: Role) -> Iterator[SmokeCase]:
             yield SmokeCase(trajectory=before, expected={"plan": {"turn": step.plan.turn.value}})
         elif role is Role.CALLER and step.call is not None:
             yield SmokeCase(trajectory=planned, expected={"call": {"tool": step.call.tool}})
-    if role is Role.SUMMARIZER and task.answer is not None:
+    if role is Role.SUMMARIZER and record.answer is not None:
         yield SmokeCase(trajectory=trajectory, expected={})
 
 
-def choose(model: Any, tokenizer: Any, role: Role, tasks: Sequence[Task], count: int = 3) -> tuple[SmokeCase, ...]:
-    """The first `count` cases, one a task, that the model passes; fewer when it passes fewer of these tasks."""
+def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 3) -> tuple[SmokeCase, ...]:
+    """The first `count` cases, one a record, that the model passes; fewer when it passes fewer of these."""
     model.get_base_model().set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
-    for number, task in enumerate(tasks):
-        turns = list(candidates(task, role))
+    for number, record in enumerate(records):
+        turns = list(candidates(record, role))
         if not turns:
             continue
         case = turns[number % len(turns)]

@@ -4,6 +4,7 @@ In LoRA mode the local stage trains a copy of the global adapter on, so that eac
 public backbone.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,35 +16,66 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from training.attention import NAME as TREE_ATTENTION
 from training.attention import Opaque
-from training.instances import instances
+from training.instances import Instance
 from training.packing import PrefixTree
+from training.records import Record, learnt
 from training.settings import StageSettings
-from training.tasks.task import Task
+from umi.context import fit
+from umi.errors import ContextOverflow
 from umi.manifest import ALL_ROLES
 from umi.prompt import PromptTemplate
 from umi.roles import Role
+from umi.trajectory import Trajectory
 
 Batch = dict[str, Any]
 
 
 class TreeCollator:
-    """Tasks to one prefix tree in which the turns of `roles` are learnt."""
+    """Records to one prefix tree in which the turns of `roles` are learnt.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, roles: Sequence[Role]) -> None:
+    A turn longer than `max_tokens` loses its oldest steps, by the rule of serving (`umi.context`), never a part of its
+    target; `turns` counts those that are whole, shortened, or left out since even tools, query and target are too long.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: PromptTemplate,
+        roles: Sequence[Role],
+        max_tokens: int = 4096,
+    ) -> None:
         self._tokenizer, self._template, self._roles = tokenizer, template, set(roles)
+        self._max_tokens = max_tokens
+        self.turns = Counter[str]()
 
-    def tree(self, tasks: Sequence[Task]) -> PrefixTree:
+    def tree(self, records: Sequence[Record]) -> PrefixTree:
         tree = PrefixTree()
-        for task in tasks:
-            for turn in instances(task.trajectory, task.answer, self._template):
+        for record in records:
+            for turn in learnt(record, self._template):
                 if turn.role in self._roles:
-                    tree.add(self._tokens(turn.prompt), [*self._tokens(turn.target), self._tokenizer.eos_token_id])
+                    self._add(tree, turn)
         return tree
+
+    def _add(self, tree: PrefixTree, turn: Instance) -> None:
+        prompt, target = self._tokens(turn.prompt), [*self._tokens(turn.target), self._tokenizer.eos_token_id]
+        room, fate = self._max_tokens - len(target), "whole"
+        if len(prompt) > room:
+            try:
+                shorter, _ = fit(turn.before, lambda kept: len(self._prompt(turn.role, kept)), room)
+            except ContextOverflow:
+                self.turns["left out"] += 1
+                return
+            prompt, fate = self._prompt(turn.role, shorter), "shortened"
+        self.turns[fate] += 1
+        tree.add(prompt, target)
+
+    def _prompt(self, role: Role, trajectory: Trajectory) -> list[int]:
+        return self._tokens(self._template.render(role, trajectory))
 
     def _tokens(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def __call__(self, groups: Sequence[Sequence[Task]]) -> Batch:
+    def __call__(self, groups: Sequence[Sequence[Record]]) -> Batch:
         (group,) = groups
         return self.tree(group).tensors()
 
@@ -93,20 +125,15 @@ def compile_layers(model: PeftModel) -> None:
         layer.compile(dynamic=True)
 
 
-def groups_of(tasks: Sequence[Task], size: int, roles: Sequence[Role] = ALL_ROLES) -> list[Sequence[Task]]:
-    """Neighbouring tasks, `size` at a time, without those in which none of `roles` has a turn; no group is empty."""
-    groups = (tasks[start : start + size] for start in range(0, len(tasks), size))
-    taught = ([task for task in group if not _turns(task).isdisjoint(roles)] for group in groups)
+def groups_of(records: Sequence[Record], size: int, roles: Sequence[Role] = ALL_ROLES) -> list[Sequence[Record]]:
+    """Neighbouring records, `size` at a time, without those in which none of `roles` has a turn; no group is empty."""
+    groups = (records[start : start + size] for start in range(0, len(records), size))
+    taught = ([record for record in group if not record.roles.isdisjoint(roles)] for group in groups)
     return [group for group in taught if group]
 
 
-def _turns(task: Task) -> set[Role]:
-    called = {Role.CALLER} if any(step.call for step in task.trajectory.steps) else set[Role]()
-    return {Role.PLANNER} | called | ({Role.SUMMARIZER} if task.answer is not None else set[Role]())
-
-
 def train(
-    tasks: Sequence[Task],
+    records: Sequence[Record],
     roles: Sequence[Role],
     settings: StageSettings,
     backbone: Path,
@@ -144,9 +171,10 @@ def train(
     trainer = TreeTrainer(
         model=model,
         args=arguments,
-        train_dataset=groups_of(tasks, settings.tasks_per_pass, roles),  # type: ignore[arg-type]
-        data_collator=TreeCollator(tokenizer, PromptTemplate.default(), roles),
+        train_dataset=groups_of(records, settings.tasks_per_pass, roles),  # type: ignore[arg-type]
+        data_collator=(collate := TreeCollator(tokenizer, PromptTemplate.default(), roles)),
     )
     resume = any(work.glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=resume)
+    print("turns: " + ", ".join(f"{count} {fate}" for fate, count in collate.turns.items()))
     return model, [row for row in trainer.state.log_history if "loss" in row]

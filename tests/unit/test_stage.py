@@ -15,12 +15,12 @@ from tests.models import tiny_backbone, tokenizer, tokens
 from training import smoke
 from training.export import CONFIG, WEIGHTS, export
 from training.instances import instances
+from training.records import Record
 from training.settings import StageSettings
 from training.stage import TreeCollator, edge_loss, groups_of, load_model, train
 from training.tasks.build import Builder
 from training.tasks.entities import Split
 from training.tasks.execute import Tools
-from training.tasks.task import Task
 from umi.errors import BadCheckpoint
 from umi.grammar import plan_text
 from umi.manifest import ALL_ROLES, Checkpoint, Kind
@@ -46,10 +46,10 @@ def eagerly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tasks() -> list[Task]:
+def tasks() -> list[Record]:
     """Twelve short tasks: seconds are enough for them."""
     made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(60), key=lambda task: len(task.model_dump_json()))
-    return made[:12]
+    return [task.record() for task in made[:12]]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tasks: list[Task], backbone: Path, work: Path) -> Trained:
+def trained(tasks: list[Record], backbone: Path, work: Path) -> Trained:
     return train(tasks, ALL_ROLES, SETTINGS, backbone, work)
 
 
@@ -78,27 +78,40 @@ def weights(model: PeftModel, adapter: bool) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in model.named_parameters() if ("lora_" in k) is adapter}
 
 
+def test_a_turn_that_is_too_long_loses_its_oldest_steps_and_never_its_target(tasks: list[Record]) -> None:
+    long = max(tasks, key=lambda record: len(record.trajectory.steps))
+    last = list(instances(long.trajectory, long.answer, PromptTemplate.default()))[-1]
+    room = len(tokens(last.prompt)) + len(tokens(last.target))  # the end of the text needs one more
+    collate = TreeCollator(tokenizer(), PromptTemplate.default(), ALL_ROLES, max_tokens=room)
+    text = tokenizer().decode(collate.tree([long]).tokens)
+    assert collate.turns["shortened"] > 0
+    assert last.target in text
+    tight = TreeCollator(tokenizer(), PromptTemplate.default(), ALL_ROLES, max_tokens=20)
+    assert tight.tree([long]).tokens == []
+    assert set(tight.turns) == {"left out"}
+
+
 def test_smoke_cases_are_turns_that_the_model_takes_rightly_and_travel_with_the_checkpoint(
-    trained: Trained, tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tasks: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = next(task for task in tasks if task.answer is not None)
     right = plan_text(first.trajectory.steps[0].plan)
     monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: right)
-    cases = smoke.choose(trained[0], tokenizer(), Role.PLANNER, tasks, count=2)
-    assert [case.expected for case in cases] == [{"plan": {"turn": "caller"}}] * 2
+    cases = smoke.choose(trained[0], tokenizer(), Role.PLANNER, tasks, count=1)
+    assert [case.expected for case in cases] == [{"plan": {"turn": "caller"}}]
     export(trained[0], tmp_path, "planner-1", "Tiny", (Role.PLANNER,), FACTS, trained[1], cases=cases)
     assert read_cases(Checkpoint.open(tmp_path)) == cases
     monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: "nonsense")
     assert smoke.choose(trained[0], tokenizer(), Role.PLANNER, tasks) == ()
 
 
-def test_a_smoke_case_is_answered_by_the_model_itself(trained: Trained, tasks: list[Task]) -> None:
+def test_a_smoke_case_is_answered_by_the_model_itself(trained: Trained, tasks: list[Record]) -> None:
     (case,) = smoke.choose(trained[0], tokenizer(), Role.SUMMARIZER, tasks, count=1)
     assert case.expected == {}
     assert case.trajectory.steps[-1].plan.turn is Turn.CONCLUSION
 
 
-def loss_of(model: PeftModel, tasks: list[Task], *roles: Role) -> float:
+def loss_of(model: PeftModel, tasks: list[Record], *roles: Role) -> float:
     collate = TreeCollator(tokenizer(), PromptTemplate.default(), roles)
     with torch.no_grad():
         return sum(edge_loss(model, collate([group])).item() for group in groups_of(tasks, 3, roles))
@@ -119,7 +132,7 @@ def test_training_changes_every_adapter_and_nothing_else(trained: Trained, backb
     assert {k for k, p in model.named_parameters() if p.requires_grad} == set(after)
 
 
-def test_training_lowers_the_loss(trained: Trained, tasks: list[Task], backbone: Path) -> None:
+def test_training_lowers_the_loss(trained: Trained, tasks: list[Record], backbone: Path) -> None:
     model, log = trained
     fresh = load_model(backbone, SETTINGS, None)
     assert loss_of(model, tasks, *ALL_ROLES) < 0.95 * loss_of(fresh, tasks, *ALL_ROLES)
@@ -127,7 +140,7 @@ def test_training_lowers_the_loss(trained: Trained, tasks: list[Task], backbone:
 
 
 def test_tasks_without_a_turn_of_the_role_are_left_out_and_the_others_keep_their_neighbours() -> None:
-    made = list(Builder(Split.TRAIN, 5, Tools()).tasks(30, 3))
+    made = [task.record() for task in Builder(Split.TRAIN, 5, Tools()).tasks(30, 3)]
     unanswered = [task for task in made if task.answer is None]
     mixed = [unanswered[0], unanswered[1], made[0], *made[:3]]
     assert made[0].answer is not None
@@ -138,7 +151,7 @@ def test_tasks_without_a_turn_of_the_role_are_left_out_and_the_others_keep_their
 
 @pytest.mark.parametrize("roles", [ALL_ROLES, (Role.PLANNER,), (Role.CALLER,), (Role.SUMMARIZER,)])
 def test_every_token_of_every_target_of_its_roles_is_learnt_and_no_other(
-    tasks: list[Task], roles: tuple[Role, ...]
+    tasks: list[Record], roles: tuple[Role, ...]
 ) -> None:
     template = PromptTemplate.default()
     turns = [turn for task in tasks for turn in instances(task.trajectory, task.answer, template)]
@@ -160,7 +173,7 @@ def test_every_token_of_every_target_of_its_roles_is_learnt_and_no_other(
 
 
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
-    trained: Trained, tasks: list[Task], backbone: Path, work: Path, tmp_path: Path
+    trained: Trained, tasks: list[Record], backbone: Path, work: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(work / "checkpoint-4", tmp_path / "checkpoint-4")  # all that a run that died at step 5 left
     resumed, log = train(tasks, ALL_ROLES, SETTINGS, backbone, tmp_path)
@@ -176,7 +189,7 @@ def test_a_local_stage_starts_from_its_parents_weights(checkpoint: Path, trained
 
 
 def test_a_local_stage_learns_its_own_role_and_leaves_its_parent_alone(
-    checkpoint: Path, tasks: list[Task], backbone: Path, tmp_path: Path
+    checkpoint: Path, tasks: list[Record], backbone: Path, tmp_path: Path
 ) -> None:
     parent = load_model(backbone, SETTINGS, checkpoint)
     settings = SETTINGS.model_copy(update={"epochs": 1.0})

@@ -4,6 +4,7 @@ import re
 from enum import StrEnum
 from typing import Any
 
+from training.records import Record
 from training.tasks.entities import Split
 from umi.trajectory import Call, Frozen, Trajectory
 
@@ -56,6 +57,10 @@ class Task(Frozen):
     check: Check
     setup: tuple[Call, ...] = ()
     """Calls that bring the services into the state the question is about; made before it is asked."""
+
+    def record(self) -> Record:
+        """What training learns from it."""
+        return Record(id=self.id, source=self.kind, trajectory=self.trajectory, answer=self.answer)
 
     @property
     def needs(self) -> set[str]:
