@@ -1,7 +1,7 @@
 """The HTTP face of a role: one POST, health, readiness and metrics around an engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -22,7 +22,7 @@ from services.weights import FixedWeights, Weights
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
-from umi.wire import ROLE_PATHS, Problem, Replica, RoleReply, RoleRequest
+from umi.wire import ROLE_PATHS, Difference, Problem, Replica, RoleReply, RoleRequest
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are
 _RETRY_LOADING, _RETRY_FULL = 5, 1
@@ -142,6 +142,7 @@ def create_app(
         finally:
             service.running -= 1
         metrics.answered(reply)
+        weights.answered(asked.run_id, asked.trajectory, reply, is_idle=not service.running)
         return Outcome.OK, reply
 
     @app.post(
@@ -177,10 +178,15 @@ def create_app(
         """The weights that this replica serves, and why they are not those that are released."""
         return weights.replica()
 
+    @app.get("/v1/replica/differences")
+    async def differences() -> Sequence[Difference]:
+        """The newest turns on which the shadow decided otherwise than what was served."""
+        return weights.differences
+
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
         """Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    _ = take_a_turn, healthz, readyz, replica, prometheus
+    _ = take_a_turn, healthz, readyz, replica, differences, prometheus
     return app

@@ -80,7 +80,8 @@ class Metrics(Collector):
         """The replica's state, as metrics."""
         replica = self._replica()
         info = GaugeMetricFamily("umi_role_info", "The weights that are served.", labels=["role", "version", "used_as"])
-        for used_as, version in (("stable", replica.stable), ("canary", replica.canary)):
+        used = {"stable": replica.stable, "canary": replica.canary, "shadow": replica.shadow}
+        for used_as, version in used.items():
             if version is not None:
                 info.add_metric([self._role, version, used_as], 1)
         yield info
@@ -90,6 +91,13 @@ class Metrics(Collector):
         behind = GaugeMetricFamily("umi_role_behind", "1 while the release is not served.", labels=["role"])
         behind.add_metric([self._role], float(replica.problem is not None))
         yield behind
+        if (shadow := replica.agreement) is not None:
+            turns = GaugeMetricFamily(
+                "umi_role_shadow_turns", "What the shadow did.", labels=["role", "version", "what"]
+            )
+            for what in ("turns", "same", "same_tool", "failed", "skipped"):
+                turns.add_metric([self._role, shadow.version, what], getattr(shadow, what))
+            yield turns
         if replica.swap_seconds is not None:
             took = GaugeMetricFamily("umi_role_swap_seconds", "What the newest take-over took.", labels=["role"])
             took.add_metric([self._role], replica.swap_seconds)

@@ -3,19 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from services.engine import Engine
 from services.role import RoleBehaviour
+from services.shadow import ShadowTurns
 from services.turn import RoleTurns
 from umi.errors import BadCheckpoint, BadInput, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry, Stamp
 from umi.release import Release
+from umi.trajectory import Trajectory
 from umi.trial import Tally
-from umi.wire import Replica
+from umi.wire import Difference, Replica, RoleReply
 
 _log = logging.getLogger("umi.services")
 _LOOK_EVERY = 0.2
@@ -61,6 +63,7 @@ class ReleasedWeights:
         self._seen: Stamp | None = None
         self._tried_at = 0.0
         self._swaps, self._swap_seconds = 0, None
+        self._shadow: ShadowTurns | None = None
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -110,6 +113,16 @@ class ReleasedWeights:
         finally:
             held.users -= 1
 
+    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+        """Let the shadow take this turn again, if it follows the run."""
+        if self._shadow is not None and self._release is not None and self._release.is_shadowed(run_id):
+            self._shadow.follow(run_id, trajectory, reply, is_idle)
+
+    @property
+    def differences(self) -> Sequence[Difference]:
+        """The newest turns on which the shadow decided otherwise."""
+        return tuple(self._shadow.differences) if self._shadow is not None else ()
+
     def replica(self) -> Replica:
         """What is served now, and why that is not what the release says."""
         release = self._release
@@ -122,7 +135,9 @@ class ReleasedWeights:
             problem=self._problem,
             swaps=self._swaps,
             swap_seconds=self._swap_seconds,
+            shadow=release.shadow.version if release and release.shadow else None,
             tallies={version: held.tally for version, held in self._held.items()},
+            agreement=self._shadow.agreement if self._shadow else None,
         )
 
     def _chosen(self, run_id: str) -> str:
@@ -172,8 +187,17 @@ class ReleasedWeights:
         if self._release and release.generation == self._release.generation:
             return
         self._release = release
+        await self._follow_shadow(release)
         self._swaps, self._swap_seconds = self._swaps + 1, time.monotonic() - started
         _log.info("%s: generation %d serves %s", release.role, release.generation, ", ".join(release.versions))
+
+    async def _follow_shadow(self, release: Release) -> None:
+        wanted = release.shadow.version if release.shadow else None
+        if self._shadow is not None and self._shadow.agreement.version == wanted:
+            return
+        if self._shadow is not None:
+            await self._shadow.stop()
+        self._shadow = ShadowTurns(self._held[wanted].turns) if wanted is not None else None
 
     async def _load(self, version: str) -> None:
         if version in self._held:

@@ -1,6 +1,6 @@
 """The weights that a replica serves: one checkpoint for good, or those that its role releases (`services.released`)."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -8,7 +8,8 @@ from services.engine import Engine
 from services.role import RoleBehaviour
 from services.turn import RoleTurns
 from umi.manifest import Checkpoint
-from umi.wire import Replica
+from umi.trajectory import Trajectory
+from umi.wire import Difference, Replica, RoleReply
 
 
 class Weights(Protocol):
@@ -24,6 +25,15 @@ class Weights(Protocol):
 
     def turns(self, run_id: str, pinned: str | None) -> AbstractAsyncContextManager[RoleTurns]:
         """The turns of a run's version, which stays in memory until the block is left."""
+        ...
+
+    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+        """Told of every answer, after it; `is_idle` while nothing else is waiting or running."""
+        ...
+
+    @property
+    def differences(self) -> Sequence[Difference]:
+        """The newest turns on which a shadow decided otherwise."""
         ...
 
     def replica(self) -> Replica:
@@ -51,6 +61,14 @@ class FixedWeights:
     async def turns(self, run_id: str, pinned: str | None) -> AsyncGenerator[RoleTurns]:
         """Always the same."""
         yield self._turns
+
+    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+        """Nobody else is to take the turn."""
+
+    @property
+    def differences(self) -> Sequence[Difference]:
+        """There is no shadow."""
+        return ()
 
     def replica(self) -> Replica:
         """The one version, and no generation."""

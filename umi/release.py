@@ -28,6 +28,7 @@ class Action(StrEnum):
     CANARY = "canary"
     PROMOTE = "promote"
     ROLLBACK = "rollback"
+    SHADOW = "shadow"
 
 
 class Canary(Frozen):
@@ -37,6 +38,13 @@ class Canary(Frozen):
     share: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Shadow(Frozen):
+    """A version that takes turns nobody waits for, to be compared, and the share of runs that it follows."""
+
+    version: Version
+    share: Annotated[float, Field(gt=0, le=1)]
+
+
 class State(Frozen):
     """What was to be served from one change to the next. `at` is seconds since the epoch."""
 
@@ -44,6 +52,7 @@ class State(Frozen):
     action: Action
     stable: Version
     canary: Canary | None = None
+    shadow: Shadow | None = None
     who: str
     why: str = ""
     at: float = Field(default_factory=time.time)
@@ -51,7 +60,8 @@ class State(Frozen):
     @property
     def versions(self) -> tuple[str, ...]:
         """Every version that a replica has to hold."""
-        return (self.stable, self.canary.version) if self.canary else (self.stable,)
+        trials = (trial.version for trial in (self.canary, self.shadow) if trial)
+        return tuple(dict.fromkeys((self.stable, *trials)))
 
 
 class Release(State):
@@ -66,14 +76,24 @@ class Release(State):
             return self.canary.version
         return self.stable
 
-    def changed(self, by: "Change", stable: str, canary: Canary | None = None) -> "Release":
-        """The next release."""
+    def is_shadowed(self, run_id: str) -> bool:
+        """Whether the shadow follows this run."""
+        return self.shadow is not None and _place(self.role, f"shadow {run_id}") < self.shadow.share
+
+    def changed(
+        self, by: "Change", stable: str, canary: Canary | None = None, shadow: Shadow | None = None
+    ) -> "Release":
+        """The next release. Without a new shadow the present one stays, unless its version is served now."""
+        kept = shadow or self.shadow
+        if kept is not None and kept.version in (stable, canary.version if canary else None):
+            kept = None
         before = State.model_validate(self.model_dump(exclude={"role", "history"}))
         return Release(
             role=self.role,
             generation=self.generation + 1,
             stable=stable,
             canary=canary,
+            shadow=kept,
             history=(*self.history, before)[-KEPT:],
             **by.model_dump(),
         )
@@ -102,6 +122,20 @@ def tried(before: Release, version: str, share: float, by: Change) -> Release:
     if version == before.stable:
         raise BadInput(f"{version} is stable already; a trial needs another version", "version")
     return before.changed(by, before.stable, Canary(version=version, share=share))
+
+
+def shadowed(before: Release, version: str, share: float, by: Change) -> Release:
+    """A version follows a share of the runs without being answered with. Raises BadInput when it is served already."""
+    if version in (before.stable, before.canary.version if before.canary else None):
+        raise BadInput(f"{version} is served already; a shadow needs another version", "version")
+    return before.changed(by, before.stable, before.canary, Shadow(version=version, share=share))
+
+
+def unshadowed(before: Release, by: Change) -> Release:
+    """The shadow goes. Raises BadInput when there is none."""
+    if before.shadow is None:
+        raise BadInput(f"the {before.role} has no shadow", "role")
+    return before.model_copy(update={"shadow": None}).changed(by, before.stable, before.canary)
 
 
 def promoted(before: Release, by: Change) -> Release:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from umi.manifest import VERSION
 from umi.roles import Role
-from umi.trajectory import Call, Frozen, Plan, Trajectory
+from umi.trajectory import Call, Frozen, JsonObject, Plan, Trajectory
 from umi.trial import Tally
 
 ROLE_PATHS = {Role.PLANNER: "/v1/plan", Role.CALLER: "/v1/call", Role.SUMMARIZER: "/v1/summarize"}
@@ -60,6 +60,31 @@ class SummaryReply(RoleReply):
     answer: str
 
 
+class Agreement(Frozen):
+    """How a shadow compares: turns taken again, those of them with the same decision, and those that failed.
+
+    The decision is the planner's turn, the caller's tool with its arguments, the summarizer's answer; `same_tool`
+    counts callers that differ at most in arguments.
+    """
+
+    version: str
+    turns: int = 0
+    same: int = 0
+    same_tool: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Turns not taken since the replica was busy: a shadow only uses what is spare."""
+
+
+class Difference(Frozen):
+    """A turn on which the shadow decided otherwise."""
+
+    run_id: str
+    trajectory: Trajectory
+    served: JsonObject
+    shadow: JsonObject
+
+
 class Replica(Frozen):
     """What one replica of a role says of itself at `GET /v1/replica`.
 
@@ -71,6 +96,7 @@ class Replica(Frozen):
     generation: int | None = None
     stable: str | None = None
     canary: str | None = None
+    shadow: str | None = None
     resident: tuple[str, ...] = ()
     problem: str | None = None
     swaps: int = 0
@@ -78,6 +104,8 @@ class Replica(Frozen):
     """What the newest take-over took, from seeing the release to serving it."""
     tallies: dict[str, Tally] = Field(default_factory=dict[str, Tally])
     """What each resident version has done on this replica."""
+    agreement: Agreement | None = None
+    """How the shadow has done here, since it was released."""
 
 
 class Problem(Frozen):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from umi.roles import Role
 from umi.trial import Tally
-from umi.wire import Replica
+from umi.wire import Agreement, Replica
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Report:
     canary: str = ""
     problem: str | None = None
     tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    agreement: Agreement | None = None
 
 
 def reports(urls: Mapping[Role, str]) -> list[Report]:
@@ -56,5 +57,12 @@ def _report(client: httpx.Client, role: Role, url: str) -> Report:
     if replica.role is not role:
         return Report(role, url, problem=f"is a {replica.role}")
     return Report(
-        role, url, replica.generation, replica.stable or "", replica.canary or "", replica.problem, replica.tallies
+        role=role,
+        url=url,
+        generation=replica.generation,
+        stable=replica.stable or "",
+        canary=replica.canary or "",
+        problem=replica.problem,
+        tallies=replica.tallies,
+        agreement=replica.agreement,
     )

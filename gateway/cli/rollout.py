@@ -36,11 +36,11 @@ def status(
         if not behind or time.monotonic() >= until:
             break
         time.sleep(0.2)
-    table = Table("role", "replica", "generation", "stable", "canary", "state", box=None)
+    table = Table("role", "replica", "generation", "stable", "canary", "shadow agrees", "state", box=None)
     for report in found:
         state = report.problem or ("behind" if report in behind else "serving")
-        address = urlsplit(report.url).netloc
-        table.add_row(report.role, address, str(report.generation or "-"), report.stable, report.canary, plain(state))
+        row = (report.role, urlsplit(report.url).netloc, str(report.generation or "-"), report.stable, report.canary)
+        table.add_row(*row, _agreement(report), plain(state))
     Console().print(table)
     raise typer.Exit(1 if behind else 0)
 
@@ -77,6 +77,11 @@ def watch(
 
 def _behind(report: Report, release: Release | None) -> bool:
     return report.problem is not None or (release is not None and report.generation != release.generation)
+
+
+def _agreement(report: Report) -> str:
+    shadow = report.agreement
+    return f"{shadow.version}: {shadow.same} of {shadow.turns}" if shadow else ""
 
 
 def _tally(found: list[Report], version: str) -> Tally:

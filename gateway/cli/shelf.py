@@ -32,7 +32,8 @@ def change(registry: Path, role: Role, generation: int | None, make: Callable[[R
 def say(release: Release) -> None:
     """What is served, in a line."""
     trial = f", {release.canary.version} on {release.canary.share:.0%} of the runs" if release.canary else ""
-    print(f"{release.role}: generation {release.generation} serves {release.stable}{trial}")
+    after = f"; {release.shadow.version} shadows {release.shadow.share:.0%}" if release.shadow else ""
+    print(f"{release.role}: generation {release.generation} serves {release.stable}{trial}{after}")
 
 
 def decided(action: Action, who: str, why: str) -> Change:

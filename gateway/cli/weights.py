@@ -14,7 +14,7 @@ from gateway.cli.rollout import status, watch
 from gateway.cli.shelf import DEFAULT, Folder, change, decided, done, say
 from umi.errors import BadInput
 from umi.registry import Registry
-from umi.release import Action, Release, first, promoted, released, rolled_back, tried
+from umi.release import Action, Release, first, promoted, released, rolled_back, shadowed, tried, unshadowed
 from umi.roles import Role
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the roles' weights, and which of them are served.")
@@ -109,6 +109,26 @@ def canary(
 
 
 @app.command()
+def shadow(
+    role: Role,
+    version: Annotated[str | None, typer.Argument(help="Version to compare; none ends the comparison.")] = None,
+    share: Annotated[float, typer.Option(help="Share of the runs that it follows, up to 1.")] = 0.1,
+    who: Who = "",
+    why: Why = "",
+    generation: Expected = None,
+    registry: Folder = DEFAULT,
+) -> None:
+    """Let a version take turns that nobody waits for, in spare capacity, and count how often it decides alike."""
+    if not 0 < share <= 1:
+        raise typer.BadParameter("must lie between 0 and 1", param_hint="--share")
+    by = decided(Action.SHADOW, who, why)
+    if version is None:
+        change(registry, role, generation, lambda before: unshadowed(before, by))
+    else:
+        change(registry, role, generation, lambda before: shadowed(before, version, share, by))
+
+
+@app.command()
 def promote(role: Role, who: Who = "", why: Why = "", generation: Expected = None, registry: Folder = DEFAULT) -> None:
     """The canary becomes stable."""
     by = decided(Action.PROMOTE, who, why)
@@ -127,4 +147,6 @@ def _use(release: Release | None, version: str) -> str:
         return ""
     if version == release.stable:
         return "stable"
+    if release.shadow and release.shadow.version == version:
+        return f"shadow ({release.shadow.share:.0%})"
     return f"canary ({release.canary.share:.0%})" if release.canary and release.canary.version == version else ""

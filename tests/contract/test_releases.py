@@ -18,9 +18,9 @@ from tests.checkpoints import bare
 from umi import manifest
 from umi.prompt import PromptTemplate
 from umi.registry import Registry
-from umi.release import Action, Change, Release, first, released, rolled_back, tried
+from umi.release import Action, Change, Release, first, released, rolled_back, shadowed, tried, unshadowed
 from umi.roles import Role
-from umi.wire import Replica
+from umi.wire import Agreement, Replica
 
 PLAN = "I need nothing. Next: conclusion."
 BY = Change(action=Action.RELEASE, who="ada")
@@ -118,7 +118,7 @@ async def test_a_request_cannot_have_versions_loaded_that_were_never_released(re
 
 
 async def test_a_version_in_use_is_not_unloaded(registry: Registry) -> None:
-    engine = ScriptedEngine([PLAN], seconds_per_token=0.2)
+    engine = ScriptedEngine(["It takes me a good while to see that " + PLAN], seconds_per_token=0.2)
     async with replica(registry, engine, retire_seconds=0) as client:
         await until(client, lambda found: found.generation == 1)
         slow = asyncio.create_task(version_of(client))
@@ -180,6 +180,48 @@ async def test_what_the_engine_cannot_load_or_the_disk_has_altered_is_refused(re
             (await until(client, lambda found: found.problem is not None)).problem
         )
         assert await version_of(client) == "v3"
+
+
+async def test_a_shadow_takes_turns_nobody_waits_for_and_its_differences_can_be_looked_at(registry: Registry) -> None:
+    engine = ScriptedEngine(lambda *_: "I need it. Next: caller." if engine.versions[-1] == "v2" else PLAN)
+    async with replica(registry, engine) as client:
+        change(registry, lambda before: shadowed(before, "v2", 1.0, BY))
+        await until(client, lambda found: found.shadow == "v2")
+        assert await version_of(client) == "v1"
+        found = await until(client, lambda found: bool(found.agreement and found.agreement.turns))
+        assert found.agreement == Agreement(version="v2", turns=1)
+        (difference,) = (await client.get("/v1/replica/differences")).json()
+        assert (difference["served"], difference["shadow"]) == ({"turn": "conclusion"}, {"turn": "caller"})
+        metrics = (await client.get("/metrics")).text
+        assert 'umi_role_shadow_turns{role="planner",version="v2",what="turns"} 1.0' in metrics
+        change(registry, lambda before: unshadowed(before, BY))
+        assert (await until(client, lambda found: found.shadow is None)).agreement is None
+
+
+async def test_a_shadow_that_agrees_is_counted_and_one_that_fails_as_well(registry: Registry) -> None:
+    broken = [False]
+    engine = ScriptedEngine(lambda *_: "nonsense" if broken[0] and engine.versions[-1] == "v2" else PLAN)
+    async with replica(registry, engine) as client:
+        change(registry, lambda before: shadowed(before, "v2", 1.0, BY))
+        await until(client, lambda found: found.shadow == "v2")
+        await version_of(client)
+        await until(client, lambda found: found.agreement == Agreement(version="v2", turns=1, same=1, same_tool=1))
+        broken[0] = True
+        assert await version_of(client) == "v1"
+        wanted = Agreement(version="v2", turns=2, same=1, same_tool=1, failed=1)
+        await until(client, lambda found: found.agreement == wanted)
+        assert (await client.get("/v1/replica/differences")).json() == []
+
+
+async def test_a_shadow_waits_for_no_one_and_no_one_for_it(registry: Registry) -> None:
+    engine = ScriptedEngine([PLAN], seconds_per_token=0.05)
+    async with replica(registry, engine) as client:
+        change(registry, lambda before: shadowed(before, "v2", 1.0, BY))
+        await until(client, lambda found: found.shadow == "v2")
+        await asyncio.gather(*(version_of(client, f"run-{number}") for number in range(4)))
+        found = await until(client, lambda found: bool(found.agreement and found.agreement.turns))
+        assert found.agreement is not None
+        assert found.agreement.skipped == 3
 
 
 async def test_a_broken_release_file_changes_nothing_until_it_is_whole_again(registry: Registry) -> None:

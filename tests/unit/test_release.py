@@ -3,7 +3,7 @@
 import pytest
 
 from umi.errors import BadInput
-from umi.release import Action, Change, Release, first, promoted, released, rolled_back, tried
+from umi.release import Action, Change, Release, first, promoted, released, rolled_back, shadowed, tried, unshadowed
 from umi.roles import Role
 
 RUNS = [f"run-{number}" for number in range(2000)]
@@ -58,6 +58,20 @@ def test_rolling_back_ends_a_trial_first_and_then_returns_to_the_version_before(
 def test_the_stable_version_cannot_be_tried_on_itself(stable: Release) -> None:
     with pytest.raises(BadInput, match="stable already"):
         tried(stable, "v1", 0.2, by(Action.CANARY))
+
+
+def test_a_shadow_stays_through_other_changes_until_its_version_is_served(stable: Release) -> None:
+    followed = shadowed(stable, "v3", 0.5, by(Action.SHADOW))
+    assert followed.versions == ("v1", "v3")
+    assert 0.4 < sum(followed.is_shadowed(run) for run in RUNS) / len(RUNS) < 0.6
+    trial = tried(followed, "v2", 0.2, by(Action.CANARY))
+    assert trial.versions == ("v1", "v2", "v3")
+    assert released(trial, "v3", by(Action.RELEASE)).shadow is None
+    assert unshadowed(trial, by(Action.SHADOW)).versions == ("v1", "v2")
+    with pytest.raises(BadInput, match="served already"):
+        shadowed(trial, "v2", 0.5, by(Action.SHADOW))
+    with pytest.raises(BadInput, match="no shadow"):
+        unshadowed(stable, by(Action.SHADOW))
 
 
 def test_the_history_tells_every_earlier_state_with_who_and_why(stable: Release) -> None:
