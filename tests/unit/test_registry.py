@@ -1,6 +1,10 @@
 """The registry on disk: versions that never change, releases of which one operator wins."""
 
+import random
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -129,3 +133,38 @@ def test_the_stamp_differs_after_every_change(registry: Registry, tmp_path: Path
         serve(registry, "v1")
         stamps.add(registry.stamp(Role.PLANNER))
     assert len(stamps) == 6
+
+
+OPERATOR = """
+import sys
+from pathlib import Path
+from tests.unit.test_registry import add, serve
+from umi.registry import Registry
+
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+registry = Registry(folder / "registry")
+print("begins", flush=True)
+for turn in range(1000):
+    add(registry, folder, f"v{number}-{turn}")
+    serve(registry, f"v{number}-{turn}")
+"""
+
+
+def test_an_operator_killed_at_any_moment_leaves_a_whole_release_of_a_whole_version(
+    registry: Registry, tmp_path: Path
+) -> None:
+    rng, generation = random.Random(4), 0
+    for number in range(6):
+        command = [sys.executable, "-c", OPERATOR, str(tmp_path), str(number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as operator:
+            assert operator.stdout is not None
+            assert operator.stdout.readline() == "begins\n"
+            time.sleep(rng.uniform(0.02, 0.2))
+            operator.kill()
+        found = registry.release(Role.PLANNER)
+        assert found is not None
+        assert found.generation > generation
+        generation = found.generation
+        registry.open(Role.PLANNER, found.stable)
+        for version in registry.versions(Role.PLANNER):
+            registry.open(Role.PLANNER, version)
