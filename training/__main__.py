@@ -26,7 +26,8 @@ Backbone = Annotated[Path, typer.Option(help="The backbone, as `python -m servic
 Work = Annotated[
     Path, typer.Option(help="Where a stage keeps its checkpoints; an interrupted stage goes on from them.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Use only so many tasks: the first, or with a parent the last.")]
+Skip = Annotated[int, typer.Option(min=0, help="Leave out so many tasks at the beginning: those seen already.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use at most so many tasks.")]
 Data = Annotated[
     list[Path] | None,
     typer.Option(help="Learn from these files or folders instead, in any form that `inspect` knows; may be repeated."),
@@ -51,13 +52,14 @@ def global_stage(
     backbone: Backbone = Path("var/backbone"),
     work: Work = Path("var/work/global"),
     parent: Annotated[Path | None, typer.Option(help="Go on from this checkpoint instead of a new adapter.")] = None,
+    skip: Skip = 0,
     limit: Limit = None,
     data: Data = None,
 ) -> None:
     """Stage one: one adapter learns the turns of all roles."""
     from training.settings import EMBEDDED_GLOBAL
 
-    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, limit, data)
+    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, slice(skip, skip + limit if limit else None), data)
 
 
 @app.command("local")
@@ -68,6 +70,7 @@ def local_stage(
     folder: Tasks = Path("var/tasks"),
     backbone: Backbone = Path("var/backbone"),
     work: Annotated[Path, typer.Option(help="Parent of the stage's working folder.")] = Path("var/work"),
+    skip: Skip = 0,
     limit: Limit = None,
     data: Data = None,
 ) -> None:
@@ -75,7 +78,7 @@ def local_stage(
     from training.settings import EMBEDDED_LOCAL
 
     directory = target or Path("checkpoints") / role
-    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, limit, data)
+    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, slice(skip, skip + limit if limit else None), data)
 
 
 @app.command()
@@ -113,7 +116,7 @@ def report(output: Annotated[Path, typer.Option(help="Where the results are.")] 
 
 def _run(
     stage: str, target: Path, roles: tuple[Role, ...], settings: object, folder: Path, backbone: Path, work: Path,
-    parent: Path | None, limit: int | None, data: list[Path] | None,
+    parent: Path | None, chosen: slice, data: list[Path] | None,
 ) -> None:  # fmt: skip
     from transformers import AutoTokenizer
 
@@ -128,9 +131,9 @@ def _run(
 
     assert isinstance(settings, StageSettings)
     records, digest = _records(data, files.path_of(folder, Split.TRAIN))
-    if parent is not None and limit is not None:
-        records = records[-limit:]  # those that the parent has not seen
-    records = records[:limit]
+    records = records[chosen]
+    if not records:
+        raise typer.BadParameter("no task is left", param_hint="--skip")
     parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
     model, log = train(records, roles, settings, backbone, work, parent)
     cases: tuple[SmokeCase, ...] = ()
@@ -140,6 +143,7 @@ def _run(
     facts = {
         "stage": stage,
         "tasks": len(records),
+        "skipped": chosen.start,
         "data_sha256": digest,
         "settings": settings.model_dump(mode="json"),
     }
