@@ -59,7 +59,7 @@ def global_stage(
     """Stage one: one adapter learns the turns of all roles."""
     from training.settings import EMBEDDED_GLOBAL
 
-    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, slice(skip, skip + limit if limit else None), data)
+    _run("global", target, ALL_ROLES, EMBEDDED_GLOBAL, folder, backbone, work, parent, _part(skip, limit), data)
 
 
 @app.command("local")
@@ -78,7 +78,18 @@ def local_stage(
     from training.settings import EMBEDDED_LOCAL
 
     directory = target or Path("checkpoints") / role
-    _run(f"local {role}", directory, (role,), EMBEDDED_LOCAL, folder, backbone, work / role, parent, slice(skip, skip + limit if limit else None), data)
+    _run(
+        f"local {role}",
+        directory,
+        (role,),
+        EMBEDDED_LOCAL,
+        folder,
+        backbone,
+        work / role,
+        parent,
+        _part(skip, limit),
+        data,
+    )
 
 
 @app.command()
@@ -149,6 +160,10 @@ def _run(
     }
     export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents, cases)
     typer.echo(f"written to {target}")
+
+
+def _part(skip: int, limit: int | None) -> slice:
+    return slice(skip, None if limit is None else skip + limit)
 
 
 def _records(data: list[Path] | None, tasks: Path) -> "tuple[list[Record], str]":
