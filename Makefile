@@ -4,7 +4,7 @@ BIN := .venv/bin
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-swap eval-examples
+.PHONY: help setup run test check format tasks train bench-swap eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ tasks: setup ## make the training and test tasks in var/tasks
 train: tasks ## both stages of training into checkpoints/ (hours on two cores; goes on where it was interrupted)
 	$(BIN)/python -m training global
 	for role in planner caller summarizer; do $(BIN)/python -m training local $$role || exit 1; done
+
+eval-toolbench: setup ## the paper's static metrics on annotated trajectories: make eval-toolbench DATA=file
+	$(BIN)/python -m training static $(DATA)
 
 bench-swap: setup ## 50 releases of the planner under load: failures, mixed runs, seconds to serve
 	$(BIN)/python -m benchmarks.swap

@@ -33,7 +33,7 @@ def compare(tasks: Sequence[Task], data: str, at_once: int, folder: Path, system
     """
     folder.mkdir(parents=True, exist_ok=True)
     for system in systems:
-        asyncio.run(_evaluate(system, tasks, f"{_weights(system)} on {data}", at_once, folder))
+        asyncio.run(_evaluate(system, tasks, f"{weights_of(system)} on {data}", at_once, folder))
     text = table(folder)
     (folder / "table.md").write_text(text + "\n", "utf-8")
     print("\n" + text)
@@ -71,7 +71,8 @@ async def _facts(stack: Stack, tasks: Sequence[Task], ready_seconds: float, proc
     }
 
 
-def _weights(system: str) -> str:
+def weights_of(system: str) -> str:
+    """The versions that a system serves, by name."""
     folders = [Path("checkpoints") / (role if system == ROLES else "global") for role in Role]
     return ", ".join(dict.fromkeys(Checkpoint.open(folder).manifest.version for folder in folders))
 

@@ -12,7 +12,7 @@ from typing import Any
 from training.formats.shapes import arguments, as_a, loads, objects, take
 from training.records import Record
 from umi.errors import BadDocument, BadInput
-from umi.openapi import read_document
+from umi.openapi import Selection, import_document
 from umi.roles import Role, Turn
 from umi.trajectory import Call, JsonObject, Plan, Step, ToolSpec, Trajectory
 
@@ -62,7 +62,9 @@ def _call(where: str, golden: JsonObject) -> Call:
 def _tools(document: str) -> tuple[ToolSpec, ...]:
     try:
         # The address is never asked: only the operations' names and arguments count.
-        operations = read_document(loads(document), base_url="http://localhost")
+        # What was recorded with them may use deprecated operations.
+        selection = Selection(deprecated=True)
+        operations = import_document(loads(document), base_url="http://localhost", selection=selection).usable()
     except (BadDocument, ValueError) as error:
         raise BadInput(f"Documentation: not a usable OpenAPI document: {error}", "Documentation") from error
     return tuple(operation.tool for operation in operations)

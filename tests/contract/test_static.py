@@ -1,0 +1,90 @@
+"""The static evaluation against scripted roles: every step from the annotated history, failures scored as wrong."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from fastapi import Response
+
+from tests.fakes import Script, call, plan, serve
+from training import commands_static
+from training.records import Record
+from training.report import ROLES
+from training.static import RoleServices, StepResult
+from umi.roles import Role, Turn
+from umi.trajectory import Step, ToolSpec, Trajectory
+
+RECORD = Record(
+    id="r1",
+    source="test",
+    trajectory=Trajectory(
+        query="What is 2 + 3?",
+        tools=(ToolSpec(name="add"), ToolSpec(name="subtract")),
+        steps=(
+            Step(plan=plan(Turn.CALLER), call=call("add", a=2, b=3), observation="5"),
+            Step(plan=plan(Turn.CALLER), call=call("add", a=5, b=0), observation="5"),
+            Step(plan=plan(Turn.CONCLUSION)),
+        ),
+    ),
+    answer="It is 5",
+)
+
+
+@pytest.fixture(scope="module")
+def roles() -> Iterator[tuple[Script, str]]:
+    script = Script()
+    with serve(script.app()) as url:
+        yield script, url
+
+
+@pytest.fixture
+def script(roles: tuple[Script, str]) -> Script:
+    roles[0].reset()
+    roles[0].calls = [call("add", a=2, b=3), call("subtract", a=5, b=0)]
+    roles[0].answer = "It is 5"
+    return roles[0]
+
+
+def predicted(url: str, known: set[tuple[str, int]] | None = None) -> list[StepResult]:
+    async def collect() -> list[StepResult]:
+        async with RoleServices(dict.fromkeys(Role, url), 4) as services:
+            return [result async for result in services.predict_all([RECORD], "s", known or set())]
+
+    return sorted(asyncio.run(collect()), key=lambda result: result.step)
+
+
+def test_each_step_is_predicted_from_the_annotated_history_not_from_earlier_predictions(
+    script: Script, roles: tuple[Script, str]
+) -> None:
+    first, second, last = predicted(roles[1])
+    assert (first.score.plan_acc, first.score.action_em, first.score.argument_f1) == (1, 1, 1)
+    assert (second.tool, second.score.action_em, second.score.argument_f1) == ("subtract", 0, 0)
+    assert (last.turn, last.score.plan_acc) == (Turn.CONCLUSION, 1)
+    assert last.score.rouge_l == pytest.approx(1)
+    histories = [request.trajectory.steps for role, request in script.requests if role is Role.PLANNER]
+    assert sorted(map(len, histories)) == [0, 1, 2]
+    assert all(steps == RECORD.trajectory.steps[: len(steps)] for steps in histories)
+
+
+def test_a_role_that_fails_is_a_wrong_step_with_its_reason(script: Script, roles: tuple[Script, str]) -> None:
+    script.failures = [(Role.CALLER, Response("nonsense", 502))]
+    results = predicted(roles[1], known={("r1", 1), ("r1", 2)})
+    assert [(result.turn, result.score.plan_acc, result.score.action_em) for result in results] == [(Turn.CALLER, 1, 0)]
+    assert str(results[0].failure).startswith("caller: 502: nonsense")
+
+
+def test_a_full_queue_is_waited_for(script: Script, roles: tuple[Script, str]) -> None:
+    script.failures = [(Role.PLANNER, Response("full", 503, {"retry-after": "0"}))]
+    assert predicted(roles[1], known={("r1", 1), ("r1", 2)})[0].failure is None
+
+
+def test_the_table_has_the_papers_metrics_with_intervals(
+    script: Script, roles: tuple[Script, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("static")
+    lines = "".join(result.model_dump_json() + "\n" for result in predicted(roles[1]))
+    (folder / f"{ROLES.replace(' ', '-')}.jsonl").write_text(lines)
+    text = commands_static.table(folder)
+    assert "Plan ACC | Act. EM | Hallu. | Arg. F1 | R-L" in text
+    assert "| three roles | 100.0 (100.0–100.0) | 50.0 (50.0–50.0) | 0.0 (0.0–0.0) | 50.0" in text
+    assert text.endswith("| 3 | 0 |")
