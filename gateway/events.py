@@ -32,6 +32,7 @@ class ToolOutcome(StrEnum):
     UNREACHABLE = "unreachable"
     TOO_LARGE = "too_large"
     REJECTED = "rejected"
+    UNKNOWN = "unknown"
 
 
 class Payload(Frozen):

@@ -5,16 +5,15 @@ event *before* it counts. A call is emitted, with the request it will make, befo
 """
 
 import asyncio
-import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.dispatch import Dispatcher, Reply
 from gateway.events import Called, Observed, Outcome, Payload, Planned, RunCompleted, ToolOutcome
 from gateway.metrics import Metrics
+from gateway.past import REPEATED, Past, seen_key
 from gateway.problems import RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.toolsets import Tool
@@ -23,7 +22,9 @@ from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
 Emit = Callable[[Payload], Awaitable[None]]
-REPEATED = "You have already made this call; it gives the same result again. Do something else. "
+SAFE = {"GET", "HEAD"}
+"""Methods that change nothing (RFC 9110, 9.2.1): such a call may be sent again."""
+UNKNOWN = "It is unknown whether this call was carried out: the gateway stopped meanwhile. Look before you repeat it."
 _log = logging.getLogger("umi.gateway")
 
 
@@ -49,21 +50,24 @@ class Loop:
     def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics) -> None:
         self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
 
-    async def run(self, job: Job, emit: Emit) -> RunCompleted:
-        """Run `job` to its end and return the last event, which has been emitted. Raises only what `emit` raises."""
+    async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted:
+        """Run `job` to its end, from its past if it has one, and return the last event, which has been emitted.
+
+        Raises only what `emit` raises.
+        """
         started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + job.deadline_seconds
         with self._metrics.run():
-            end = await self._until(job, emit, deadline)
+            end = await self._until(job, emit, deadline, past or Past(job.trajectory))
             end = end.model_copy(update={"seconds": time.monotonic() - started})
             await emit(end)
         return end
 
-    async def _until(self, job: Job, emit: Emit, deadline: float) -> RunCompleted:
+    async def _until(self, job: Job, emit: Emit, deadline: float, past: Past) -> RunCompleted:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                return await _Run(job, emit, deadline, self._roles, self._dispatcher, self._metrics).steps()
+                return await _Run(job, emit, deadline, past, self._roles, self._dispatcher, self._metrics).steps()
         except TimeoutError as error:
             if limit.expired():
                 return RunCompleted(outcome=Outcome.DEADLINE)
@@ -78,23 +82,31 @@ class _Run:
     """One run's walk through its steps."""
 
     def __init__(
-        self, job: Job, emit: Emit, deadline: float, roles: Roles, dispatcher: Dispatcher, metrics: Metrics
+        self,
+        job: Job,
+        emit: Emit,
+        deadline: float,
+        past: Past,
+        roles: Roles,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
     ) -> None:
-        self._job, self._emit, self._deadline = job, emit, deadline
+        self._job, self._emit, self._deadline, self._past = job, emit, deadline, past
         self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
-        self._trajectory = job.trajectory
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._versions: dict[Role, str] = {}
+        self._trajectory, self._seen = past.trajectory, past.seen
+        self._versions = past.versions
         """The weights that this run began with: a release meanwhile does not change them."""
 
     async def steps(self) -> RunCompleted:
-        for step in range(1, self._job.max_steps + 1):
-            turn = await self._plan(step)
+        past = self._past
+        for step in range(past.step, self._job.max_steps + 1):
+            planned, called = (past.plan, past.called) if step == past.step else (None, None)
+            turn = planned.turn if planned else await self._plan(step)
             if turn is Turn.GIVE_UP:
                 return RunCompleted(outcome=Outcome.GAVE_UP)
             if turn is Turn.CONCLUSION:
                 return await self._summarize()
-            call, outcome = await self._call(step)
+            call, outcome = await self._again(called) if called else await self._call(step)
             await self._observe(step, call, outcome)
         return RunCompleted(outcome=Outcome.MAX_STEPS)
 
@@ -125,18 +137,28 @@ class _Run:
         try:
             if tool is None:
                 raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._job.tools)}")
-            event = event.model_copy(update={"request": tool.request(reply.call.arguments), "toolset": tool.toolset})
+            request = tool.request(reply.call.arguments)
+            headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
+            request = request.model_copy(update={"headers": headers})
+            event = event.model_copy(update={"request": request, "toolset": tool.toolset})
         except CallRejected as error:
             await self._emit(event)
             return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
-        assert event.request is not None
         await self._emit(event)
-        answer = await self._dispatcher.send(event.request)
+        answer = await self._dispatcher.send(request)
         self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
         return reply.call, answer
 
+    async def _again(self, called: Called) -> tuple[Call, Reply]:
+        """A call that was about to be sent when the gateway stopped: sent again only if that changes nothing."""
+        if called.request is None:
+            return called.call, Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
+        if called.request.method not in SAFE:
+            return called.call, Reply(UNKNOWN, ToolOutcome.UNKNOWN)
+        return called.call, await self._dispatcher.send(called.request)
+
     async def _observe(self, step: int, call: Call, reply: Reply) -> None:
-        key = (json.dumps([call.tool, call.arguments], sort_keys=True), reply.observation)
+        key = seen_key(call, reply.observation)
         self._seen[key] += 1
         text = REPEATED + reply.observation if self._seen[key] > 1 else reply.observation
         await self._emit(

@@ -46,8 +46,9 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         tool_client = await stack.enter_async_context(create_client(settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
         dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
-        runs = Runs(Loop(roles, dispatcher, metrics), store, metrics)
-        stack.push_async_callback(runs.stop)
+        loop = Loop(roles, dispatcher, metrics)
+        runs = Runs(loop, store, metrics, lambda: registry.catalogue.tools, settings.lease_seconds)
+        await stack.enter_async_context(runs)
         yield Gateway(settings, metrics, store, registry, roles, runs, tool_client)
 
 

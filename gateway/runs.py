@@ -1,24 +1,52 @@
-"""Runs in progress: each is a task of its own, so that it goes on when the client that asked has gone away."""
+"""Runs in progress: each is a task of its own, so that it goes on when the client that asked has gone away.
+
+A run belongs to the gateway that holds its lease. A gateway that dies loses its leases, and another one on the same
+database, or itself after a restart, goes on with its runs from their logs.
+"""
 
 import asyncio
+import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.events import Event, Outcome, Payload, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
+from gateway.past import Past, past_of
 from gateway.problems import Conflict
-from gateway.store import Claim, Store
+from gateway.store import Claim, Lease, Store
 from gateway.toolsets import Tool
+
+_log = logging.getLogger("umi.gateway")
 
 
 class Runs:
-    """Starts runs and writes their events to the store."""
+    """Starts runs and writes their events to the store; an async context manager that keeps the leases meanwhile."""
 
-    def __init__(self, loop: Loop, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, loop: Loop, store: Store, metrics: Metrics, tools: Callable[[], dict[str, Tool]], lease_seconds: float
+    ) -> None:
         self._loop, self._store, self._metrics = loop, store, metrics
+        self._tools, self._lease_seconds, self._owner = tools, lease_seconds, uuid.uuid4().hex
         self._running: dict[str, _Run] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep(), name="leases")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop all runs where they are, and leave them to whoever comes next."""
+        tasks = [run.task for run in self._running.values()] + ([self._keeper] if self._keeper else [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._store.release(self._owner)
 
     async def start(
         self,
@@ -35,16 +63,12 @@ class Runs:
         """
         run_id = uuid.uuid4().hex
         created = RunCreated(query=query, tools=list(tools), max_steps=max_steps, deadline_seconds=deadline_seconds)
-        taken = await self._store.create(Event.of(run_id, 0, created), claim)
+        taken = await self._store.create(Event.of(run_id, 0, created), claim, self._lease)
         if taken is not None:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        job = Job(run_id, query, tools, max_steps, deadline_seconds)
-        log = _Log(run_id, self._store, self._metrics)
-        task = asyncio.create_task(self._loop.run(job, log.append), name=f"run {run_id}")
-        self._running[run_id] = _Run(task, log)
-        task.add_done_callback(lambda _: self._running.pop(run_id, None))
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds), 1)
         return run_id
 
     async def finished(self, run_id: str) -> None:
@@ -74,19 +98,44 @@ class Runs:
         """Whether the run goes on here."""
         return run_id in self._running
 
-    async def stop(self) -> None:
-        """Cancel all runs; the log keeps them as unfinished."""
-        tasks = [run.task for run in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _keep(self) -> None:
+        """Renew the leases, and take over runs whose gateway is gone."""
+        while True:
+            try:
+                await self._store.renew(self._lease)
+                for run_id in await self._store.take_orphans(self._lease, time.time()):
+                    await self._resume(run_id)
+            except SQLAlchemyError:
+                _log.exception("the leases could not be renewed; trying again")
+            await asyncio.sleep(self._lease_seconds / 3)
+
+    @property
+    def _lease(self) -> Lease:
+        return Lease(owner=self._owner, until=time.time() + self._lease_seconds)
+
+    async def _resume(self, run_id: str) -> None:
+        events = await self._store.events(run_id)
+        created = events[0].payload
+        assert isinstance(created, RunCreated)
+        known = self._tools()
+        tools = {name: known[name] for name in created.tools if name in known}
+        left = events[0].at + created.deadline_seconds - time.time()
+        job = Job(run_id, created.query, tools, created.max_steps, left)
+        _log.info("going on with run %s from its event %d", run_id, events[-1].seq)
+        self._begin(job, events[-1].seq + 1, past_of(job.trajectory, events))
+
+    def _begin(self, job: Job, seq: int, past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._store, self._metrics, seq)
+        task = asyncio.create_task(self._loop.run(job, log.append, past), name=f"run {job.run_id}")
+        self._running[job.run_id] = _Run(task, log)
+        task.add_done_callback(lambda _: self._running.pop(job.run_id, None))
 
 
 class _Log:
-    """Numbers a run's events, from the one after its first."""
+    """Numbers a run's events, from `seq` on."""
 
-    def __init__(self, run_id: str, store: Store, metrics: Metrics) -> None:
-        self._run_id, self._store, self._metrics, self._next = run_id, store, metrics, 1
+    def __init__(self, run_id: str, store: Store, metrics: Metrics, seq: int) -> None:
+        self._run_id, self._store, self._metrics, self._next = run_id, store, metrics, seq
         self.has_ended = False
 
     async def append(self, payload: Payload) -> None:

@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     database: str = Field(default="sqlite:///var/umi.db", description="SQLAlchemy URL of the run store.")
 
+    lease_seconds: Seconds = Field(
+        default=15.0, description="A gateway silent for so long is taken for dead; others go on with its runs."
+    )
+
     planner_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:8101"), description="Where the planner is served."
     )

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event as sa_event
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.events import Event, Outcome, RunCompleted
-from gateway.problems import RunProblem
+from gateway.events import Event, Outcome
 from umi.trajectory import Frozen, JsonObject
 
 _metadata = sa.MetaData()
@@ -53,8 +52,15 @@ _claims = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
+_leases = sa.Table(
+    "leases",
+    _metadata,
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
 Statement = Callable[[sa.Connection], Any]
-RESTARTED = "the gateway restarted"
 
 
 class ToolsetRow(Frozen):
@@ -78,6 +84,13 @@ class Claimed(Claim):
     run_id: str
 
 
+class Lease(Frozen):
+    """Whose a run is, and until when (seconds since the epoch) nobody else may go on with it."""
+
+    owner: str
+    until: float
+
+
 class RunRow(Frozen):
     """A run as lists show it. `outcome` is None while it goes on."""
 
@@ -88,7 +101,7 @@ class RunRow(Frozen):
 
 
 class Store:
-    """Use as an async context manager; entering creates the tables and ends runs that a restart left unfinished."""
+    """Use as an async context manager; entering creates the tables."""
 
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(url)
@@ -101,7 +114,6 @@ class Store:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(_metadata.create_all, self._engine)
         self._writer = asyncio.create_task(self._write())
-        await self._fail_unfinished()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,8 +122,8 @@ class Store:
         await asyncio.gather(self._writer, return_exceptions=True)
         await asyncio.to_thread(self._engine.dispose)
 
-    async def create(self, event: Event, claim: Claim | None) -> Claimed | None:
-        """Store a run's first event, and its claim with it. When the key is taken, nothing is stored: who took it."""
+    async def create(self, event: Event, claim: Claim | None, lease: Lease) -> Claimed | None:
+        """Store a run's first event, its lease and its claim. When the key is taken, nothing is stored: who took it."""
         taken: list[Claimed] = []
 
         def statement(connection: sa.Connection) -> None:
@@ -124,10 +136,43 @@ class Store:
                 connection.execute(_claims.insert().values(row))
             row = {"id": event.run_id, "query": event.data["query"], "created_at": event.at}
             connection.execute(_runs.insert().values(row))
+            connection.execute(_leases.insert().values(run_id=event.run_id, owner=lease.owner, until=lease.until))
             _insert(connection, event)
 
         await self._commit(statement)
         return taken[0] if taken else None
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep all runs of an owner."""
+
+        def statement(connection: sa.Connection) -> None:
+            connection.execute(_leases.update().where(_leases.c.owner == lease.owner).values(until=lease.until))
+
+        await self._commit(statement)
+
+    async def release(self, owner: str) -> None:
+        """Give up all runs of an owner: another may take them at once."""
+        await self._commit(lambda connection: connection.execute(_leases.delete().where(_leases.c.owner == owner)))
+
+    async def take_orphans(self, lease: Lease, now: float) -> list[str]:
+        """Take every unfinished run whose lease is over, or that has none; of several takers one gets a run."""
+        taken: list[str] = []
+
+        def statement(connection: sa.Connection) -> None:
+            taken.clear()
+            unfinished = sa.select(_runs.c.id).outerjoin(_leases, _leases.c.run_id == _runs.c.id)
+            lapsed = sa.or_(_leases.c.until.is_(None), _leases.c.until < now)
+            for run_id in connection.execute(unfinished.where(_runs.c.outcome.is_(None), lapsed)).scalars().all():
+                mine = {"owner": lease.owner, "until": lease.until}
+                over = sa.and_(_leases.c.run_id == run_id, _leases.c.until < now)
+                if connection.execute(_leases.update().where(over).values(mine)).rowcount:
+                    taken.append(run_id)
+                elif connection.execute(sa.select(_leases.c.run_id).where(_leases.c.run_id == run_id)).first() is None:
+                    connection.execute(_leases.insert().values(run_id=run_id, **mine))
+                    taken.append(run_id)
+
+        await self._commit(statement)
+        return taken
 
     async def append(self, event: Event) -> None:
         """Returns when the event is on disk; followers of the run are told."""
@@ -137,6 +182,7 @@ class Store:
             if event.is_last:
                 update = _runs.update().where(_runs.c.id == event.run_id)
                 connection.execute(update.values(outcome=event.data["outcome"]))
+                connection.execute(_leases.delete().where(_leases.c.run_id == event.run_id))
 
         await self._commit(statement)
         if grown := self._grown.pop(event.run_id, None):
@@ -230,18 +276,6 @@ class Store:
                 return [ToolsetRow(name=r["name"], url=r["url"], document=json.loads(r["document"])) for r in rows]
 
         return await asyncio.to_thread(read)
-
-    async def _fail_unfinished(self) -> None:
-        def read() -> list[tuple[str, int]]:
-            with self._engine.connect() as connection:
-                last = sa.select(_events.c.run_id, sa.func.max(_events.c.seq)).join(_runs)
-                found = connection.execute(last.where(_runs.c.outcome.is_(None)).group_by(_events.c.run_id))
-                return [(str(run_id), int(seq)) for run_id, seq in found]
-
-        for run_id, seq in await asyncio.to_thread(read):
-            problem = RunProblem(type="restarted", title="Run lost", status=503, detail=RESTARTED, run_id=run_id)
-            completed = RunCompleted(outcome=Outcome.FAILED, problem=problem)
-            await self.append(Event.of(run_id, seq + 1, completed))
 
     async def _commit(self, statement: Statement) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -151,6 +151,12 @@ def tool_app(seen: list[str] | None = None) -> FastAPI:
         log.append("/notes")
         return {"kept": text}
 
+    @app.post("/slow-notes", operation_id="make_slow_note", summary="Keep a note, late")
+    async def slow_note(text: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+        log.append("/slow-notes")
+        await asyncio.sleep(30)
+        return {"kept": text}
+
     @app.get("/slow", operation_id="slow", summary="Answer late")
     async def slow() -> str:
         log.append("/slow")

@@ -222,13 +222,8 @@ def test_a_run_goes_on_and_can_be_followed_when_its_client_has_gone(world: World
         assert events_of(response)[-1]["data"]["outcome"] == "answered"
 
 
-def test_a_restart_keeps_toolsets_and_fails_runs_that_were_going_on(world: World) -> None:
-    world.script.delays[Role.PLANNER] = 30
-    with world.client.stream("POST", "/v1/queries", json={"query": "q", "stream": True}) as response:
-        run_id = json.loads(next(line for line in response.iter_lines() if line.startswith("data: "))[6:])["run_id"]
+def test_a_restart_keeps_the_toolsets(world: World) -> None:
     world.client.base_url = world.start()
-    run = world.client.get(f"/v1/runs/{run_id}").json()
-    assert (run["outcome"], run["problem"]["detail"]) == ("failed", "the gateway restarted")
     assert [toolset["name"] for toolset in world.client.get("/v1/toolsets").json()] == ["test"]
 
 

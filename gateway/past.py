@@ -1,0 +1,55 @@
+"""What a run had done when its gateway stopped, read from its log, so that another can go on from there."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gateway.events import Called, Event, Observed, Planned
+from umi.roles import Role
+from umi.trajectory import Call, Plan, Step, Trajectory
+
+REPEATED = "You have already made this call; it gives the same result again. Do something else. "
+"""Begins an observation that the planner has read before."""
+Seen = Counter[tuple[str, str]]
+"""How often a call gave an observation."""
+
+
+def seen_key(call: Call, observation: str) -> tuple[str, str]:
+    """Equal for calls that are the same and were answered the same."""
+    return json.dumps([call.tool, call.arguments], sort_keys=True), observation
+
+
+@dataclass
+class Past:
+    """Finished steps, and how far the step after them had come: nothing, its plan, or its call as well."""
+
+    trajectory: Trajectory
+    step: int = 1
+    plan: Plan | None = None
+    called: Called | None = None
+    versions: dict[Role, str] = field(default_factory=dict[Role, str])
+    seen: Seen = field(default_factory=Seen)
+
+
+def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
+    """The past of a run that began with `beginning` and whose log is `events`."""
+    past = Past(beginning)
+    for event in events:
+        match event.payload:
+            case Planned() as planned:
+                past.plan = planned.plan
+                past.versions[Role.PLANNER] = planned.version
+                past.trajectory = past.trajectory.append(Step(plan=planned.plan))
+            case Called() as called:
+                past.called = called
+                past.versions[Role.CALLER] = called.version
+            case Observed() as observed:
+                assert past.called is not None
+                call = past.called.call
+                past.trajectory = past.trajectory.replace_last(call=call, observation=observed.observation)
+                past.seen[seen_key(call, observed.observation.removeprefix(REPEATED))] += 1
+                past.step, past.plan, past.called = past.step + 1, None, None
+            case _:
+                pass
+    return past

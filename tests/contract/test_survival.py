@@ -1,0 +1,139 @@
+"""Runs that outlive their gateway: processes that are killed, and others on the same database that go on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fakes import call, free_port
+from tests.world import World
+from umi.roles import Role
+
+LEASE = 1.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path, stack)
+
+
+@contextmanager
+def gateway(world: World, tmp_path: Path) -> Generator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+    """A gateway as a process of its own, on the world's roles, tools and database."""
+    port = free_port()
+    urls = {f"UMI_{role.upper()}_URL": world.roles for role in Role}
+    settings = {"UMI_PORT": str(port), "UMI_DATABASE": world.database, "UMI_LEASE_SECONDS": str(LEASE)}
+    with (tmp_path / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway"], stdout=log, stderr=log, env={**os.environ, **urls, **settings}
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+                wait(lambda: is_up(client))
+                yield client, process
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def is_up(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait(condition: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it does not come about"
+        time.sleep(0.02)
+
+
+def begin(client: httpx.Client) -> str:
+    body = {"query": "What is 2 + 3?", "background": True, "max_steps": 6}
+    return str(client.post("/v1/queries", json=body).raise_for_status().json()["run_id"])
+
+
+def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
+    wait(lambda: client.get(f"/v1/runs/{run_id}").json()["outcome"] is not None)
+    return client.get(f"/v1/runs/{run_id}").json()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_whose_gateway_is_killed_at_any_moment_ends_as_it_would_have(
+    world: World, tmp_path: Path, seed: int
+) -> None:
+    world.script.calls = [call("add", a=2, b=3), call("add", a=5, b=5)]
+    world.script.delays = dict.fromkeys(Role, 0.15)
+    with gateway(world, tmp_path) as (client, process):
+        run_id = begin(client)
+        time.sleep(random.Random(seed).uniform(0, 1.0))
+        process.kill()
+    with gateway(world, tmp_path) as (client, _):
+        run = ended(client, run_id)
+        events = client.get(f"/v1/runs/{run_id}/events").text
+    assert (run["outcome"], run["answer"]) == ("answered", world.script.answer)
+    assert [step["observation"] for step in run["steps"]] == ['{"sum": 5}', '{"sum": 10}', None]
+    numbers = [int(line[4:]) for line in events.splitlines() if line.startswith("id: ")]
+    assert numbers == list(range(len(numbers))), "nothing is lost and nothing told twice"
+
+
+@pytest.mark.parametrize(("tool", "path", "times"), [("make_slow_note", "/slow-notes", 1), ("slow", "/slow", 2)])
+def test_a_call_in_flight_is_repeated_only_if_it_changes_nothing(
+    world: World, tmp_path: Path, tool: str, path: str, times: int
+) -> None:
+    arguments = {"text": "buy milk"} if tool == "make_slow_note" else {}
+    world.script.calls = [call(tool, **arguments)]
+    with gateway(world, tmp_path) as (client, process):
+        run_id = begin(client)
+        wait(lambda: path in world.called)
+        process.kill()
+    os.environ["UMI_TOOL_SECONDS"] = "0.5"
+    try:
+        with gateway(world, tmp_path) as (client, _):
+            run = ended(client, run_id)
+    finally:
+        del os.environ["UMI_TOOL_SECONDS"]
+    assert world.called.count(path) == times
+    observed = "It is unknown whether" if times == 1 else "The tool did not answer within"
+    assert run["steps"][0]["observation"].startswith(observed)
+    assert run["outcome"] == "answered"
+
+
+def test_a_gateway_that_lives_keeps_its_runs(world: World, tmp_path: Path) -> None:
+    world.script.delays[Role.PLANNER] = 3 * LEASE
+    with gateway(world, tmp_path) as (client, _):
+        run_id = begin(client)
+        with gateway(world, tmp_path) as (other, _):
+            assert other.get(f"/v1/runs/{run_id}").json()["outcome"] is None
+            assert ended(client, run_id)["outcome"] == "answered"
+    asked = [role for role, request in world.script.requests if request.run_id == run_id and role is Role.PLANNER]
+    assert len(asked) == 1
+
+
+def test_a_gateway_that_is_told_to_stop_hands_its_runs_over_at_once(world: World, tmp_path: Path) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
+    world.script.delays[Role.CALLER] = 0.4
+    with gateway(world, tmp_path) as (client, process), gateway(world, tmp_path) as (other, _):
+        run_id = begin(client)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        assert ended(other, run_id)["outcome"] == "answered"
+
+
+def test_every_tool_call_carries_a_key_of_its_own(world: World) -> None:
+    world.script.calls = [call("add", a=2, b=3), call("add", a=2, b=3)]
+    run = world.run()
+    events = world.client.get(f"/v1/runs/{run['run_id']}/events").text
+    assert [f'"idempotency-key":"{run["run_id"]}-{step}"' in events for step in (1, 2, 3)] == [True, True, False]
