@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,7 +42,9 @@ class Runs:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop all runs where they are, and leave them to whoever comes next."""
-        tasks = [run.task for run in self._running.values()] + ([self._keeper] if self._keeper else [])
+        tasks: list[asyncio.Task[Any]] = [run.task for run in self._running.values()]
+        if self._keeper is not None:
+            tasks.append(self._keeper)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
