@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import problems, routes_health, routes_runs, routes_toolsets
+from gateway import openai, problems, routes_health, routes_runs, routes_toolsets
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
 from gateway.settings import Settings
@@ -26,4 +26,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for routes in (routes_runs, routes_toolsets, routes_health):
         app.include_router(routes.router)
+    openai.install(app)
     return app

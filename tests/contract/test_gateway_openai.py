@@ -163,6 +163,7 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "data:,"}}]
         ({"logprobs": True}, "logprobs", "three models"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "user", "content": IMAGE}]}, "messages.0.content", "text parts only"),
+        ({"messages": [{"role": "user", "content": [{"type": "x", "text": "q"}]}]}, "messages.0.content", "'x'"),
         ({"messages": [{"role": "tool", "content": "5", "tool_call_id": "1"}]}, "messages.0.role", "'assistant'"),
         ({"messages": [{"role": "assistant", "content": "Hm."}]}, "messages", "must be the user's"),
         ({"messages": [{"role": "user", "content": " \n"}]}, "messages", "some text"),
@@ -235,9 +236,10 @@ def test_a_run_without_an_answer_is_a_completion_that_says_so(world: World, clie
     ]
 
 
-def test_a_response_whose_run_hits_its_deadline_in_a_call_closes_the_call(world: World, client: openai.OpenAI) -> None:
+def test_a_response_whose_run_hits_its_deadline_in_a_call_closes_the_call(world: World) -> None:
     world.script.calls = [call("slow")]
-    with client.responses.stream(model="umi", input="q", extra_body={"umi": {"deadline_seconds": 0.3}}) as stream:
+    asked: dict[str, Any] = {"model": "umi", "input": "q", "extra_body": {"umi": {"deadline_seconds": 2}}}
+    with connect(world.start(tool_seconds=30)) as client, client.responses.stream(**asked) as stream:
         response: Any = stream.get_final_response()
     reasoning, called, message = response.output
     assert (reasoning.type, called.status, called.output) == ("reasoning", "incomplete", None)
@@ -286,7 +288,8 @@ def test_whatever_goes_wrong_on_these_paths_has_openais_shape_and_elsewhere_is_a
 
     for path in ("/v1/responses/x/crash", "/v1/crash"):
         app.add_api_route(path, crash)
-    alone = {"connection": "close"}  # the server drops a connection on which it crashed
+    # Each on its own connection: the server drops one on which it crashed.
+    alone = {"connection": "close", "content-type": "application/json"}
     with serve(app) as gateway, httpx.Client(base_url=gateway, headers=alone, trust_env=False) as client:
         wrong = [
             client.post("/v1/responses", content=b"no json"),

@@ -1,0 +1,61 @@
+"""A run's events as the chunks of a chat completion.
+
+The role comes first, then a chunk without text for each plan, call and observation, then the answer, then the finish
+reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then `[DONE]`.
+"""
+
+from collections.abc import Iterator
+
+from gateway.events import Event, RunCompleted, RunCreated
+from gateway.openai.bodies import MODEL
+from gateway.openai.chat_results import completion_id, finish_reason, usage_of
+from gateway.openai.endings import extension, text_of
+from gateway.openai.errors import error_of
+from gateway.openai.runs import frame
+from gateway.views import fold
+from umi.trajectory import JsonObject
+
+
+class Chunks:
+    """Turns one run's events, in order, into frames."""
+
+    def __init__(self, with_usage: bool) -> None:
+        self._with_usage = with_usage
+        self._events: list[Event] = []
+
+    def frames(self, event: Event) -> Iterator[str]:
+        """The frames that `event` adds."""
+        self._events.append(event)
+        if event.type == RunCompleted.type:
+            yield from self._end()
+        elif event.type == RunCreated.type:
+            yield self._chunk({"role": "assistant", "content": ""}, {"run_id": event.run_id})
+        else:
+            yield self._chunk({}, {"run_id": event.run_id, "event": event.model_dump(mode="json")})
+
+    def _end(self) -> Iterator[str]:
+        view = fold(self._events)
+        if view.problem is not None:
+            yield frame(error_of(view.problem.model_dump(mode="json")))
+            return
+        yield self._chunk({"content": text_of(view)})
+        yield self._chunk({}, extension(view), finish_reason(view))
+        if self._with_usage:
+            yield frame({**self._base(), "choices": [], "usage": usage_of(view)})
+        yield "data: [DONE]\n\n"
+
+    def _base(self) -> JsonObject:
+        first = self._events[0]
+        return {
+            "id": completion_id(first.run_id),
+            "object": "chat.completion.chunk",
+            "created": int(first.at),
+            "model": MODEL,
+        }
+
+    def _chunk(self, delta: JsonObject, umi: JsonObject | None = None, reason: str | None = None) -> str:
+        choice: JsonObject = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        chunk = {**self._base(), "choices": [choice]}
+        if self._with_usage:
+            chunk["usage"] = None
+        return frame(chunk if umi is None else {**chunk, "umi": umi})

@@ -1,0 +1,105 @@
+"""A run's events as the event sequence of a response.
+
+Each event of the run adds the same events with the same sequence numbers whenever it is read, so a stream that broke
+off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`.
+"""
+
+from collections.abc import Iterator
+
+from gateway.events import Called, Event, Observed, Planned, RunCompleted, ToolOutcome
+from gateway.openai.responses_results import (
+    Asked,
+    call_item,
+    call_status,
+    message_item,
+    reasoning_item,
+    response_of,
+)
+from gateway.openai.runs import frame
+from gateway.views import fold
+from umi.trajectory import JsonObject
+
+
+class Sequence:
+    """Turns one run's events, in order, into frames; those up to the number `starting_after` are left out."""
+
+    def __init__(self, asked: Asked, starting_after: int = -1) -> None:
+        self._asked, self._after = asked, starting_after
+        self._events: list[Event] = []
+        self._number = -1
+        self._index = -1
+        self._open: Called | None = None
+        """The call whose observation has not come yet; its item is the newest."""
+
+    def frames(self, event: Event) -> Iterator[str]:
+        """The frames that `event` adds."""
+        self._events.append(event)
+        for kind, data in self._of(event):
+            self._number += 1
+            if self._number > self._after:
+                yield frame({"type": kind, "sequence_number": self._number, **data}, kind)
+
+    def _of(self, event: Event) -> Iterator[tuple[str, JsonObject]]:
+        match event.payload:
+            case Planned() as planned:
+                yield from self._whole(reasoning_item(event.run_id, planned.step, planned.plan.rationale))
+            case Called() as called:
+                yield from self._called(called)
+            case Observed() as observed:
+                yield from self._observed(observed.outcome, observed.observation)
+            case RunCompleted():
+                yield from self._end()
+            case _:
+                for kind in ("created", "in_progress"):
+                    yield f"response.{kind}", {"response": self._response()}
+
+    def _whole(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+        self._index += 1
+        for kind, status in (("added", "in_progress"), ("done", "completed")):
+            place = {"output_index": self._index, "item": {**item, "status": status}}
+            yield f"response.output_item.{kind}", place
+
+    def _called(self, called: Called) -> Iterator[tuple[str, JsonObject]]:
+        self._index += 1
+        self._open = called
+        item = self._item(called, "in_progress", None)
+        place = {"output_index": self._index, "item_id": item["id"]}
+        yield "response.output_item.added", {"output_index": self._index, "item": {**item, "arguments": ""}}
+        yield "response.mcp_call.in_progress", place
+        yield "response.mcp_call_arguments.done", {**place, "arguments": item["arguments"]}
+
+    def _observed(self, outcome: ToolOutcome | None, observation: str | None) -> Iterator[tuple[str, JsonObject]]:
+        assert self._open is not None
+        item = self._item(self._open, call_status(outcome), observation)
+        self._open = None
+        kind = "completed" if outcome is ToolOutcome.OK else "failed"
+        yield f"response.mcp_call.{kind}", {"output_index": self._index, "item_id": item["id"]}
+        yield "response.output_item.done", {"output_index": self._index, "item": item}
+
+    def _end(self) -> Iterator[tuple[str, JsonObject]]:
+        if self._open is not None:
+            yield from self._observed(None, None)
+        response = self._response()
+        if response["status"] == "completed":
+            yield from self._message(message_item(fold(self._events)))
+        yield f"response.{response['status']}", {"response": response}
+
+    def _message(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+        self._index += 1
+        part: JsonObject = item["content"][0]
+        text = part["text"]
+        whole = {"output_index": self._index}
+        place = {**whole, "item_id": item["id"], "content_index": 0}
+        started = {**item, "status": "in_progress", "content": []}
+        yield "response.output_item.added", {**whole, "item": started}
+        yield "response.content_part.added", {**place, "part": {**part, "text": ""}}
+        yield "response.output_text.delta", {**place, "delta": text, "logprobs": []}
+        yield "response.output_text.done", {**place, "text": text, "logprobs": []}
+        yield "response.content_part.done", {**place, "part": part}
+        yield "response.output_item.done", {**whole, "item": item}
+
+    def _response(self) -> JsonObject:
+        return response_of(fold(self._events), self._asked)
+
+    def _item(self, called: Called, status: str, observation: str | None) -> JsonObject:
+        return call_item(self._events[0].run_id, called.step, called.call, called.toolset, status, observation)

@@ -1,0 +1,59 @@
+"""Runs behind OpenAI's APIs: begun like every other, and sent as server-sent events in a shape of their own."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from fastapi.responses import StreamingResponse
+
+from gateway.events import Event
+from gateway.openai.bodies import Options
+from gateway.parts import Gateway
+from gateway.views import RunView, fold
+from umi.errors import BadInput, UnknownTool
+from umi.trajectory import JsonObject
+
+
+async def begin(gateway: Gateway, query: str, options: Options) -> str:
+    """Begin a run and return its id. Raises BadInput when there is no tool to offer."""
+    try:
+        tools = gateway.registry.catalogue.offer(query, options.tools, gateway.settings.max_offered)
+    except UnknownTool as error:
+        raise UnknownTool(f"{error}; GET /v1/tools lists them", "umi.tools") from error
+    if not tools:
+        raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "umi.tools")
+    return await gateway.runs.start(query, tools, options.max_steps, options.deadline_seconds)
+
+
+async def look(gateway: Gateway, run_id: str) -> RunView | None:
+    """The run as it is now; None when there is none of that id."""
+    events = await gateway.store.events(run_id)
+    return fold(events) if events else None
+
+
+async def finish(gateway: Gateway, run_id: str) -> RunView:
+    """The run, begun here, once it has ended."""
+    await gateway.runs.finished(run_id)
+    return fold(await gateway.store.events(run_id))
+
+
+def stream(gateway: Gateway, run_id: str, frames: Callable[[Event], Iterable[str]]) -> StreamingResponse:
+    """The response that sends the `frames` of each of the run's events, from the first to the last."""
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(
+        _frames(gateway.store.follow(run_id), frames), media_type="text/event-stream", headers=headers
+    )
+
+
+def frame(data: JsonObject, event: str | None = None) -> str:
+    """One server-sent event."""
+    text = f"data: {json.dumps(data)}\n\n"
+    return text if event is None else f"event: {event}\n{text}"
+
+
+async def _frames(events: AsyncIterator[Event | None], frames: Callable[[Event], Iterable[str]]) -> AsyncIterator[str]:
+    async for event in events:
+        if event is None:
+            yield ": still running\n\n"
+        else:
+            for text in frames(event):
+                yield text
