@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.engine import Constraint
 from umi.errors import BadInput
+from umi.manifest import Manifest
 from umi.roles import Role
 from umi.trajectory import Trajectory
 from umi.wire import RoleReply, Usage
@@ -20,8 +21,8 @@ class RoleBehaviour:
     check: Callable[[Trajectory], None]
     """Raises BadInput when it is not this role's turn in the trajectory."""
     constrain: Callable[[Trajectory], Constraint | None]
-    reply: Callable[[str, Trajectory, str, Usage], RoleReply]
-    """From text, trajectory, version and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
+    reply: Callable[[str, Trajectory, Manifest, Usage], RoleReply]
+    """From text, trajectory, manifest and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
 
 
 def finished_steps_only(trajectory: Trajectory) -> None:

@@ -89,7 +89,7 @@ class RoleTurns:
         if not generation.finished:
             limit = self._behaviour.max_tokens
             raise RoleOutputInvalid(self._behaviour.role, f"was cut off at {limit} tokens")
-        return self._behaviour.reply(generation.text, trajectory, self.version, usage)
+        return self._behaviour.reply(generation.text, trajectory, self._checkpoint.manifest, usage)
 
 
 def _smoke(role: Role) -> Trajectory:

@@ -138,6 +138,7 @@ def _run(
     from training.stage import train
     from training.tasks import files
     from training.tasks.entities import Split
+    from training.tasks.execute import TOOL_MENTION
     from umi.manifest import Checkpoint
     from umi.smoke import SmokeCase
 
@@ -159,7 +160,18 @@ def _run(
         "data_sha256": digest,
         "settings": settings.model_dump(mode="json"),
     }
-    export(model, target, _next_version(target), BACKBONE_NAME, roles, facts, log, parents, cases)
+    export(
+        model,
+        target,
+        _next_version(target),
+        BACKBONE_NAME,
+        roles,
+        facts,
+        log,
+        parents,
+        cases,
+        None if data else TOOL_MENTION,
+    )
     typer.echo(f"written to {target}")
 
 

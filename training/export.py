@@ -44,6 +44,7 @@ def export(
     log: list[dict[str, float]],
     parents: tuple[str, ...] = (),
     cases: Sequence[SmokeCase] = (),
+    tool_mention: str | None = None,
 ) -> manifest.Manifest:
     """Write the checkpoint directory `target`; returns its manifest."""
     target.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ def export(
         kind=manifest.Kind.ADAPTER,
         backbone=backbone,
         rank=config["r"],
+        tool_mention=tool_mention,
         parents=parents,
         training={**training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
         metrics={"final_loss": round(loss, 4)},

@@ -6,12 +6,13 @@ nothing that this module has not read; the trainer writes nothing that it cannot
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from jinja2 import TemplateError
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from umi.errors import BadCheckpoint
 from umi.prompt import PromptTemplate
@@ -22,6 +23,19 @@ FILE_NAME = "manifest.json"
 TEMPLATE_NAME = "prompt.jinja"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 ALL_ROLES = (Role.PLANNER, Role.CALLER, Role.SUMMARIZER)
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    if groups != 1:
+        raise ValueError("needs one group, the name")
+    return text
+
+
+Pattern = Annotated[str, Field(max_length=200), AfterValidator(_pattern)]
 
 
 class Kind(StrEnum):
@@ -42,6 +56,8 @@ class Manifest(Frozen):
     prompt_sha256: str
     stop: str = "<|im_end|>"
     max_input_tokens: int = 3072
+    tool_mention: Pattern | None = None
+    """How a planner's rationale names the tool it wants: a regular expression with one group. None: no fixed way."""
     files: dict[str, str]
     """File name to sha256, for every weight and config file."""
     parents: tuple[str, ...] = ()

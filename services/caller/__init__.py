@@ -12,6 +12,7 @@ from services.engine import Constraint
 from services.role import RoleBehaviour, newest_step_is_a_plan
 from umi.errors import BadInput, RoleOutputInvalid
 from umi.grammar import call_schema, closed, parse_call
+from umi.manifest import Manifest
 from umi.roles import Role
 from umi.trajectory import JsonObject, Trajectory
 from umi.wire import CallReply, Usage
@@ -48,7 +49,7 @@ def _violation(schema: JsonObject, arguments: JsonObject) -> str | None:
     return f"arguments{where}: {worst.message}"
 
 
-def _reply(text: str, trajectory: Trajectory, version: str, usage: Usage) -> CallReply:
+def _reply(text: str, trajectory: Trajectory, manifest: Manifest, usage: Usage) -> CallReply:
     call = parse_call(text)
     offered = {tool.name: tool for tool in trajectory.tools}
     if call.tool not in offered:
@@ -56,7 +57,7 @@ def _reply(text: str, trajectory: Trajectory, version: str, usage: Usage) -> Cal
     problem = _violation(closed(offered[call.tool].parameters), call.arguments)
     if problem is not None:
         raise RoleOutputInvalid(Role.CALLER, f"{call.tool}: {problem}")
-    return CallReply(version=version, usage=usage, call=call)
+    return CallReply(version=manifest.version, usage=usage, call=call)
 
 
 CALLER = RoleBehaviour(

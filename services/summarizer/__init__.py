@@ -3,6 +3,7 @@
 from services.engine import Constraint
 from services.role import RoleBehaviour, newest_step_is_a_plan
 from umi.grammar import parse_answer
+from umi.manifest import Manifest
 from umi.roles import Role
 from umi.trajectory import Trajectory
 from umi.wire import SummaryReply, Usage
@@ -12,8 +13,8 @@ def _constrain(trajectory: Trajectory) -> Constraint | None:
     return None
 
 
-def _reply(text: str, trajectory: Trajectory, version: str, usage: Usage) -> SummaryReply:
-    return SummaryReply(version=version, usage=usage, answer=parse_answer(text))
+def _reply(text: str, trajectory: Trajectory, manifest: Manifest, usage: Usage) -> SummaryReply:
+    return SummaryReply(version=manifest.version, usage=usage, answer=parse_answer(text))
 
 
 SUMMARIZER = RoleBehaviour(

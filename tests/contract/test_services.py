@@ -79,6 +79,29 @@ async def test_a_planner_answers_with_a_plan_its_version_and_its_cost(tmp_path: 
     assert reply.usage.dropped_steps == 0
 
 
+async def test_a_plan_that_wants_a_tool_which_is_not_offered_gives_up_and_says_so(tmp_path: Path) -> None:
+    texts = [
+        "To know more, use radar. Next: caller.",
+        "To know more, use weather. Next: caller.",
+        "I need it. Next: caller.",
+    ]
+    checkpoint = bare(tmp_path, tool_mention=r"\buse (\w+)\.$")
+    app = create_app(PLANNER, ScriptedEngine(["x", *texts]), checkpoint, RoleSettings())
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://role") as client,
+    ):
+        while (await client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.001)
+        plans = [
+            PlanReply.model_validate_json((await client.post("/v1/plan", json=body())).content).plan for _ in texts
+        ]
+    assert plans[0] == Plan(rationale="To know more, use radar. radar is not offered.", turn=Turn.GIVE_UP)
+    assert plans[1] == Plan(rationale="To know more, use weather.", turn=Turn.CALLER)
+    assert plans[2] == Plan(rationale="I need it.", turn=Turn.CALLER)
+
+
 async def test_a_caller_answers_with_a_call(tmp_path: Path) -> None:
     engine = ScriptedEngine(['{"name": "weather", "arguments": {"city": "Oslo"}}'])
     async with serving(CALLER, engine, tmp_path) as client:

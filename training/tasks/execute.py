@@ -14,6 +14,8 @@ from umi.roles import Turn
 from umi.trajectory import Call, Plan, Step
 
 _SUGGESTION = re.compile(r"No [\w ]+ named '(?P<wrong>.*)'\. Did you mean '(?P<right>.*)'\?")
+TOOL_MENTION = r"\buse (\w+)\.$"
+"""How rationales name the tool they want, for the manifest of a planner that has learnt from these tasks."""
 _BASE = "http://tools"
 
 
