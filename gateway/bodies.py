@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.store import RunRow
+from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -83,3 +84,9 @@ class ToolsetView(BaseModel):
     url: str | None
     base_url: str
     tools: list[str]
+
+
+class RegisteredToolset(ToolsetView):
+    """A toolset that was just registered, and what became of each operation of its document."""
+
+    report: list[OperationReport]

@@ -54,13 +54,13 @@ class Dispatcher:
 
     async def _exchange(self, request: HttpRequest) -> Reply:
         headers = {"accept": "application/json, text/*;q=0.9, */*;q=0.1", "accept-encoding": "gzip", **request.headers}
-        content: bytes | None = None
+        content = None if request.text_body is None else request.text_body.encode()
         if request.json_body is not None:
             try:
                 content = json.dumps(request.json_body, allow_nan=False).encode()
             except ValueError:
                 return Reply("Not sent: NaN and infinity are not valid JSON.", ToolOutcome.REJECTED)
-            headers["content-type"] = "application/json"
+            headers = {"content-type": "application/json", **headers}
         async with self._client.stream(request.method, request.url, headers=headers, content=content) as response:
             body = bytearray()
             async for chunk in response.aiter_bytes():

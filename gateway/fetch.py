@@ -3,7 +3,7 @@
 import asyncio
 import json
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import yaml
@@ -11,6 +11,8 @@ import yaml
 from gateway.transport import SEND_ERRORS
 from umi.errors import BadDocument, Unreachable
 from umi.trajectory import JsonObject
+
+_MAX_NODES = 4_000_000
 
 
 async def fetch(client: httpx.AsyncClient, url: str, seconds: float, max_bytes: int) -> JsonObject:
@@ -31,11 +33,17 @@ async def fetch(client: httpx.AsyncClient, url: str, seconds: float, max_bytes: 
 
 
 def with_server(document: JsonObject, fetched_from: str) -> JsonObject:
-    """The document with one absolute server; a relative one starts from where the document lies (OpenAPI 3, 4.8.5)."""
+    """The document with an absolute server; a relative one starts from where the document lies (OpenAPI 3, 4.8.5)."""
+    if "swagger" in document:
+        split = urlsplit(fetched_from)
+        return {"host": split.netloc, "schemes": [split.scheme], **document}
     servers: Any = document.get("servers")
-    first: Any = servers[0] if isinstance(servers, list) and servers else None  # pyright: ignore[reportUnknownVariableType]
-    url = str(first.get("url", "/")) if isinstance(first, dict) else "/"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    return {**document, "servers": [{"url": urljoin(fetched_from, url)}]}
+    first: Any = servers[0] if isinstance(servers, list) and servers else None
+    given: JsonObject = first if isinstance(first, dict) else {}
+    url = str(given.get("url", "/"))
+    if "://" not in url:  # one with a scheme is absolute, even when a variable stands for it
+        url = urljoin(fetched_from, url)
+    return {**document, "servers": [{**given, "url": url}]}
 
 
 async def _download(client: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
@@ -56,8 +64,7 @@ def parse(url: str, content: bytes) -> JsonObject:
         try:
             data = json.loads(content)
         except ValueError:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C reads megabytes in time
-            data = yaml.load(content, Loader=loader)
+            data = _yaml(content)
         # YAML knows dates, number keys and references to itself; what is kept is plain JSON.
         data = json.loads(json.dumps(data, default=str))
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
@@ -65,5 +72,25 @@ def parse(url: str, content: bytes) -> JsonObject:
     if isinstance(data, str):  # any line of text or HTML is a YAML string
         raise Unreachable(f"{url} is neither JSON nor YAML")
     if not isinstance(data, dict):
-        raise BadDocument("not an OpenAPI 3 document: not an object", "document")
+        raise BadDocument("not an OpenAPI document: not an object", "document")
     return data  # pyright: ignore[reportUnknownVariableType]
+
+
+def _yaml(content: bytes) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C reads megabytes in time
+    data = yaml.load(content, Loader=loader)
+    if not _is_small(data):
+        raise ValueError("its aliases stand for too much")
+    return data
+
+
+def _is_small(data: Any) -> bool:
+    """Whether data can be kept with all of its aliases written out: a few lines of YAML can mean gigabytes."""
+    left, rest = _MAX_NODES, [data]
+    while rest and left > 0:
+        item = rest.pop()
+        left -= 1
+        if isinstance(item, dict | list):
+            left -= len(item)
+            rest.extend(item.values() if isinstance(item, dict) else item)
+    return left > 0

@@ -4,24 +4,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.bodies import ToolsetBody, ToolsetView, ToolView
+from gateway.bodies import RegisteredToolset, ToolsetBody, ToolsetView, ToolView
 from gateway.fetch import fetch
 from gateway.parts import Current, Gateway
 from gateway.store import ToolsetRow
 from gateway.toolsets import Toolset
+from umi.openapi import moved
 from umi.trajectory import JsonObject
 
 router = APIRouter(prefix="/v1", tags=["tools"])
 
 
 @router.post("/toolsets", status_code=201)
-async def register(body: ToolsetBody, gateway: Current) -> ToolsetView:
+async def register(body: ToolsetBody, gateway: Current) -> RegisteredToolset:
     """Register a toolset, or replace the one of that name."""
     document = await _document(body, gateway)
     if body.base_url is not None:
-        document = {**document, "servers": [{"url": str(body.base_url)}]}
+        document = moved(document, str(body.base_url))
     row = ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document)
-    return _view(await gateway.registry.register(row))
+    toolset = await gateway.registry.register(row)
+    return RegisteredToolset(**_view(toolset).model_dump(), report=list(toolset.report.operations))
 
 
 @router.get("/toolsets")

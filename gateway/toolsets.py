@@ -16,7 +16,16 @@ from gateway.problems import NotFound
 from gateway.retrieval import Retriever
 from gateway.store import Store, ToolsetRow
 from umi.errors import BadDocument, BadInput, CallRejected, UnknownTool
-from umi.openapi import HttpRequest, Operation, build_request, read_document
+from umi.openapi import (
+    HttpRequest,
+    Imported,
+    Operation,
+    OperationReport,
+    Report,
+    Status,
+    build_request,
+    import_document,
+)
 from umi.trajectory import JsonObject
 
 _log = logging.getLogger("umi.gateway")
@@ -64,10 +73,11 @@ class Tool:
 
 @dataclass(frozen=True)
 class Toolset:
-    """A registered document and its tools, in the document's order."""
+    """A registered document and its tools, in the document's order. `report` also tells of what became no tool."""
 
     row: ToolsetRow
     tools: tuple[Tool, ...]
+    report: Report = field(default_factory=Report)
 
 
 @dataclass(frozen=True)
@@ -142,16 +152,29 @@ class Registry:
 
 
 def read_toolset(row: ToolsetRow) -> Toolset:
-    """The tools of a document. Raises BadDocument."""
+    """The usable tools of a document, and what became of the other operations. Raises BadDocument if none is usable."""
     try:
-        operations = read_document(row.document)
+        imported = import_document(row.document, row.url)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         # The document comes from outside and may have the wrong type anywhere.
         raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error
-    for operation in operations:
-        try:
-            Draft202012Validator.check_schema(operation.tool.parameters, format_checker=FormatChecker(()))
-        except SchemaError as error:
-            message = f"{operation.tool.name}: not a usable schema: {error.message[:300]}"
-            raise BadDocument(message, f"document.paths.{operation.path}") from error
-    return Toolset(row, tuple(Tool(operation, row.name) for operation in operations))
+    wrong = {operation.tool.name: error for operation in imported.operations if (error := _schema_error(operation))}
+    checked = Imported(
+        operations=tuple(operation for operation in imported.operations if operation.tool.name not in wrong),
+        report=Report(operations=tuple(_refused(entry, wrong) for entry in imported.report.operations)),
+    )
+    return Toolset(row, tuple(Tool(operation, row.name) for operation in checked.usable()), checked.report)
+
+
+def _schema_error(operation: Operation) -> str | None:
+    try:
+        Draft202012Validator.check_schema(operation.tool.parameters, format_checker=FormatChecker(()))
+    except SchemaError as error:
+        return f"not a usable schema: {error.message[:300]}"
+    return None
+
+
+def _refused(entry: OperationReport, wrong: dict[str, str]) -> OperationReport:
+    if entry.name not in wrong:
+        return entry
+    return entry.model_copy(update={"status": Status.REFUSED, "losses": (), "reason": wrong[entry.name]})

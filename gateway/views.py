@@ -13,7 +13,7 @@ from umi.wire import Usage
 
 
 class SentRequest(BaseModel):
-    """The request of a tool call as it was sent."""
+    """The request of a tool call as it was sent; a body that is not JSON is text."""
 
     method: str
     url: str
@@ -135,7 +135,8 @@ def _called(view: RunView, event: Called) -> None:
     step = view.steps[event.step - 1]
     step.call, step.toolset, step.seconds.call = event.call, event.toolset, event.seconds
     if sent := event.request:
-        step.request = SentRequest(method=sent.method, url=sent.url, body=sent.json_body)
+        body = sent.json_body if sent.text_body is None else sent.text_body
+        step.request = SentRequest(method=sent.method, url=sent.url, body=body)
     step.usage[Role.CALLER], step.versions[Role.CALLER] = event.usage, event.version
     view.usage[Role.CALLER].add(event.usage)
     view.timings.caller += event.seconds

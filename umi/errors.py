@@ -33,7 +33,7 @@ class UnknownTool(BadInput):
 
 
 class BadDocument(BadInput):
-    """A toolset document is not OpenAPI 3, or an operation in it cannot be understood."""
+    """A toolset document is not OpenAPI 3 or Swagger 2.0, or no operation in it can be used."""
 
 
 class BadCheckpoint(BadInput):

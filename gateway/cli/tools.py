@@ -12,6 +12,7 @@ from gateway.cli.ask import plain
 from gateway.cli.common import GatewayUrl
 from gateway.fetch import parse
 from umi.errors import UmiError
+from umi.openapi import Report, Status
 
 app = typer.Typer(help="List the registered tools, or add some.", invoke_without_command=True)
 
@@ -36,7 +37,9 @@ def list_tools(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="A name for the toolset.")],
-    source: Annotated[str, typer.Argument(metavar="URL_OR_FILE", help="An OpenAPI 3 document, JSON or YAML.")],
+    source: Annotated[
+        str, typer.Argument(metavar="URL_OR_FILE", help="An OpenAPI 3 or Swagger 2.0 document, JSON or YAML.")
+    ],
     base_url: Annotated[
         str | None, typer.Option(help="Where the tools are, in place of the document's servers.")
     ] = None,
@@ -55,3 +58,8 @@ def add(
             raise Failed(str(error)) from error
     added = Api(gateway).add_toolset(body)
     print(f"{added['name']}: {', '.join(added['tools'])}")
+    report = Report(operations=added["report"])
+    if report.of(Status.WITH_LOSS, Status.REFUSED, Status.LEFT_OUT):
+        print(report.summary)
+    for operation in report.of(Status.REFUSED):
+        print(plain(f"refused: {f'{operation.method} {operation.path}'.strip()}: {operation.reason}"))

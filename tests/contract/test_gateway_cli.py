@@ -76,6 +76,22 @@ def test_tools_can_be_listed_and_added_from_a_file(world: World, tmp_path: Path)
     assert "Add two whole numbers" in printed
 
 
+def test_what_is_not_wholly_usable_is_told_when_tools_are_added(world: World, tmp_path: Path) -> None:
+    paths = {"/fine": {"get": {"operationId": "fine"}}, "/{city}": {"get": {"operationId": "vague"}}, "/bad": "none"}
+    file = tmp_path / "partly.json"
+    file.write_text(json.dumps({"openapi": "3.1.0", "paths": paths}), "utf-8")
+    code, printed = umi(world, "tools", "add", "partly", str(file), "--base-url", "http://127.0.0.1:9")
+    assert (code, printed.splitlines()) == (
+        0,
+        [
+            "partly: fine, vague",
+            "1 imported, 1 with loss, 1 refused",
+            "refused: /bad: /bad is not an object",
+        ],
+    )
+    assert world.client.delete("/v1/toolsets/partly").status_code == 204
+
+
 def test_the_tools_that_a_query_would_be_offered_can_be_listed(world: World) -> None:
     gateway = world.start(max_offered=1)
     code, printed = umi(world, "tools", "--query", "please add whole numbers", "--gateway", gateway)

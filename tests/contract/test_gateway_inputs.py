@@ -90,7 +90,7 @@ def parameters(schema: Any) -> dict[str, Any]:
         ({"name": "no spaces", "document": document("x")}, "name"),
         ({"name": "bad", "url": "file:///etc/passwd"}, "url"),
         ({"name": "bad", "document": document("x"), "headers": {"authorization": "x"}}, "headers"),
-        ({"name": "bad", "document": {"swagger": "2.0"}}, "document"),
+        ({"name": "bad", "document": {"swagger": "1.2"}}, "document"),
         ({"name": "bad", "document": document("x", paths={})}, "document.paths"),
         ({"name": "bad", "document": document("x", servers=[])}, "base_url"),
         ({"name": "bad", "document": document("add")}, "document.paths"),
@@ -138,7 +138,9 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
         body = {"name": "changing", "url": f"{other}/mounted/openapi.yaml"}
         added = world.client.post("/v1/toolsets", json=body)
         assert added.status_code == 201
-        assert added.json() == {**body, "base_url": f"{other}/api", "tools": ["first"]}
+        (reported,) = added.json().pop("report")
+        assert (reported["name"], reported["status"]) == ("first", "imported")
+        assert {**added.json(), "report": []} == {**body, "base_url": f"{other}/api", "tools": ["first"], "report": []}
         served["operation"] = "second"
         assert world.client.post("/v1/toolsets", json=body).status_code == 201
         names = [tool["name"] for tool in world.client.get("/v1/tools").json()]

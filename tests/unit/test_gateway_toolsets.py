@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import httpx
 import pytest
 
+from gateway.dispatch import Dispatcher
 from gateway.fetch import parse, with_server
 from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow
 from gateway.toolsets import Tool, read_toolset
 from umi.errors import BadDocument, CallRejected, Unreachable
+from umi.openapi import HttpRequest
 
 
 def tool(schema: dict[str, Any], **components: Any) -> Tool:
@@ -53,10 +56,63 @@ def test_a_relative_server_starts_from_where_the_document_lies() -> None:
     assert with_server({}, where)["servers"] == [{"url": "http://host/"}]
 
 
+def test_variables_of_a_server_outlive_its_becoming_absolute() -> None:
+    server = {"url": "{scheme}://a.example/", "variables": {"scheme": {"default": "http"}}}
+    assert with_server({"servers": [server]}, "http://host/openapi.json")["servers"] == [server]
+
+
+def test_a_swagger_document_without_a_host_is_where_it_was_fetched_from() -> None:
+    where = "http://host:81/mounted/swagger.json"
+    assert with_server({"swagger": "2.0"}, where) == {"swagger": "2.0", "host": "host:81", "schemes": ["http"]}
+    named = {"swagger": "2.0", "host": "a.example", "schemes": ["https"]}
+    assert with_server(named, where) == named
+
+
+def test_aliases_that_stand_for_too_much_are_refused_before_they_are_written_out() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(Unreachable, match="neither JSON nor YAML"):
+        parse("http://host/x", "\n".join(lines).encode())
+
+
 @pytest.mark.parametrize("content", [b"plain text", b"\x00", b"[" * 100_000, b"a: &a\n  b: *a\n", b"{unclosed: "])
 def test_what_is_neither_json_nor_yaml_is_refused(content: bytes) -> None:
     with pytest.raises((Unreachable, BadDocument)):
         parse("http://host/x", content)
+
+
+def test_what_became_of_each_operation_is_kept_with_the_toolset() -> None:
+    good, bad = {"operationId": "good"}, {"operationId": "bad", "parameters": [{"$ref": "#/nowhere"}]}
+    document = {"openapi": "3.0.3", "paths": {"/x": {"get": good, "post": bad}}, "servers": [{"url": "http://h"}]}
+    toolset = read_toolset(ToolsetRow(name="t", document=document))
+    assert [made.name for made in toolset.tools] == ["good"]
+    assert [(entry.name, entry.status) for entry in toolset.report.operations] == [
+        ("good", "imported"),
+        ("bad", "refused"),
+    ]
+
+
+async def test_a_body_that_is_not_json_is_sent_with_its_own_type() -> None:
+    seen: list[httpx.Request] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        dispatcher = Dispatcher(client)
+        await dispatcher.send(
+            HttpRequest(method="POST", url="http://h/", headers={"content-type": "text/x"}, text_body="a=é")
+        )
+        await dispatcher.send(HttpRequest(method="POST", url="http://h/", headers={}, json_body={"a": 1}))
+        await dispatcher.send(
+            HttpRequest(method="POST", url="http://h/", headers={"content-type": "application/x+json"}, json_body=[])
+        )
+    assert [(request.headers["content-type"], request.content) for request in seen] == [
+        ("text/x", "a=é".encode()),
+        ("application/json", b'{"a": 1}'),
+        ("application/x+json", b"[]"),
+    ]
 
 
 def test_dates_and_number_keys_of_yaml_become_plain_json() -> None:
