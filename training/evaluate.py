@@ -59,8 +59,8 @@ async def _evaluate(system: str, tasks: Sequence[Task], subject: str, at_once: i
                 async for result in stack.ask_all(left, gate, setting, system):
                     with file.open("a", encoding="utf-8") as output:
                         output.write(result.model_dump_json() + "\n")
-            facts = await _facts(stack, tasks, ready_seconds, process)
-    file.with_suffix(".json").write_text(json.dumps(facts, indent=1), "utf-8")
+                facts = await _facts(stack, tasks, ready_seconds, process)  # memory is highest after work
+                file.with_suffix(".json").write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 async def _facts(stack: Stack, tasks: Sequence[Task], ready_seconds: float, process: int) -> dict[str, float]:
