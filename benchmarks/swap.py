@@ -99,9 +99,7 @@ async def measure(stack: Stack, registry: Registry, swaps: int, at_once: int, pa
     return seen
 
 
-async def ask(
-    client: httpx.AsyncClient, gateway: str, queries: Iterator[str], seen: Seen, over: asyncio.Event
-) -> None:
+async def ask(client: httpx.AsyncClient, gateway: str, queries: Iterator[str], seen: Seen, over: asyncio.Event) -> None:
     """One run after the other until it is over."""
     while not over.is_set():
         body = {"query": next(queries), "deadline_seconds": 600}
