@@ -9,6 +9,7 @@ from services.planner import PLANNER
 from services.role import RoleBehaviour
 from services.summarizer import SUMMARIZER
 from umi.errors import BadInput, RoleOutputInvalid
+from umi.manifest import ALL_ROLES, Kind, Manifest
 from umi.roles import Turn
 from umi.trajectory import Call, Plan, Step, ToolSpec, Trajectory
 from umi.wire import CallReply, Usage
@@ -25,8 +26,11 @@ def trajectory(*steps: Step, tools: tuple[ToolSpec, ...] = TOOLS) -> Trajectory:
     return Trajectory(query="What is the weather?", tools=tools, steps=steps)
 
 
+MANIFEST = Manifest(version="v1", roles=ALL_ROLES, kind=Kind.ADAPTER, backbone="b", prompt_sha256="", files={})
+
+
 def call(text: str, tools: tuple[ToolSpec, ...] = TOOLS) -> Call:
-    reply = CALLER.reply(text, trajectory(PLANNED, tools=tools), "caller-1", USAGE)
+    reply = CALLER.reply(text, trajectory(PLANNED, tools=tools), MANIFEST, USAGE)
     assert isinstance(reply, CallReply)
     return reply.call
 
@@ -100,6 +104,6 @@ def test_the_callers_constraint_names_exactly_the_offered_tools() -> None:
 
 def test_a_plan_without_a_legal_turn_and_an_empty_answer_are_invalid() -> None:
     with pytest.raises(RoleOutputInvalid):
-        PLANNER.reply("I wonder. Next: dance.", trajectory(), "planner-1", USAGE)
+        PLANNER.reply("I wonder. Next: dance.", trajectory(), MANIFEST, USAGE)
     with pytest.raises(RoleOutputInvalid):
-        SUMMARIZER.reply("  ", trajectory(PLANNED), "summarizer-1", USAGE)
+        SUMMARIZER.reply("  ", trajectory(PLANNED), MANIFEST, USAGE)
