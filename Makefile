@@ -1,6 +1,8 @@
 # UMi. `make run` to try it, `make test` to check it; `make help` lists the rest.
 PYTHON ?= python3.11
 BIN := .venv/bin
+PROCESSES ?= 2# of training: one for each GPU, or one single-threaded for each core
+TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
@@ -32,8 +34,8 @@ tasks: setup ## make the training and test tasks in var/tasks
 	$(BIN)/python -m training tasks
 
 train: tasks ## both stages of training into checkpoints/ (hours on two cores; goes on where it was interrupted)
-	$(BIN)/python -m training global
-	for role in planner caller summarizer; do $(BIN)/python -m training local $$role || exit 1; done
+	$(TRAIN) global
+	for role in planner caller summarizer; do $(TRAIN) local $$role || exit 1; done
 
 eval-toolbench: setup ## the paper's static metrics on annotated trajectories: make eval-toolbench DATA=file
 	$(BIN)/python -m training static $(DATA)

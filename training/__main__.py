@@ -1,6 +1,7 @@
 """The training command: `python -m training --help`."""
 
 import hashlib
+import os
 import signal
 from itertools import islice
 from pathlib import Path
@@ -149,6 +150,8 @@ def _run(
         raise typer.BadParameter("no task is left", param_hint="--skip")
     parents = (Checkpoint.open(parent).manifest.version,) if parent else ()
     model, log = train(records, roles, settings, backbone, work, parent)
+    if int(os.environ.get("RANK", "0")):
+        return  # one of several processes writes what all of them have learnt
     cases: tuple[SmokeCase, ...] = ()
     if len(roles) == 1:
         unseen = [task.record() for task in islice(files.read(files.path_of(folder, Split.DEV)), SMOKE_TASKS)]

@@ -4,10 +4,11 @@ In LoRA mode the local stage trains a copy of the global adapter on, so that eac
 public backbone.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from training.attention import NAME as TREE_ATTENTION
 from training.attention import Opaque
 from training.instances import Instance
+from training.order import SimilarSizes
 from training.packing import PrefixTree
 from training.records import Record, learnt
 from training.settings import StageSettings
@@ -81,7 +83,12 @@ class TreeCollator:
 
 
 class TreeTrainer(Trainer):
-    """The Trainer with a loss that computes logits only where something is learnt (the head is a third of the work)."""
+    """The Trainer over prefix trees: its loss, and an order in which processes that work together have equal work."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SimilarSizes:
+        groups = cast(Sequence[Sequence[Record]], train_dataset or self.train_dataset)
+        sizes = [sum(len(record.model_dump_json()) for record in group) for group in groups]
+        return SimilarSizes(sizes, self.args.world_size, self.args.seed)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -90,23 +97,25 @@ class TreeTrainer(Trainer):
         return edge_loss(model, inputs)
 
 
-def edge_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy over the learnt edges of a prefix tree."""
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
-    hidden = causal.model(
+def edge_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over the learnt edges of a prefix tree, in nats per token.
+
+    Logits are computed only where something is learnt: the head is a third of the work.
+    """
+    output = model(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
         attention_mask=batch["attention_mask"],  # four-dimensional, so that no other is made; the blocks count
         tree=Opaque(batch["blocks"]),
         use_cache=False,
-    )[0]
-    logits = causal.lm_head(hidden[0, batch["edge_nodes"]])
-    return nn.functional.cross_entropy(logits.float(), batch["edge_tokens"])
+        logits_to_keep=batch["edge_nodes"],
+    )
+    return nn.functional.cross_entropy(output.logits[0].float(), batch["edge_tokens"])
 
 
 def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> PeftModel:
     """The backbone with a fresh adapter, or with a trainable copy of the parent's."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32  # bfloat16 products are slower on CPUs
+    dtype = torch.bfloat16 if multiplies_bfloat16() else torch.float32
     base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype, attn_implementation=TREE_ATTENTION)
     if parent is not None:
         model = PeftModel.from_pretrained(base, parent, is_trainable=True)
@@ -117,6 +126,11 @@ def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> 
         r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0
     )
     return get_peft_model(base, config)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 faster than float32: a GPU, or a CPU with instructions for it."""
+    return torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 def compile_layers(model: PeftModel) -> None:
@@ -148,10 +162,13 @@ def train(
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     model = load_model(backbone, settings, parent)
     compile_layers(model)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.passes_per_step % processes:
+        raise ValueError(f"{settings.passes_per_step} passes a step cannot be shared by {processes} processes")
     arguments = TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=settings.passes_per_step,
+        gradient_accumulation_steps=settings.passes_per_step // processes,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         lr_scheduler_type="cosine_with_min_lr",
@@ -167,6 +184,8 @@ def train(
         remove_unused_columns=False,
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),
+        bf16=multiplies_bfloat16(),
+        ddp_find_unused_parameters=False,
     )
     trainer = TreeTrainer(
         model=model,
