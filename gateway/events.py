@@ -49,6 +49,8 @@ class RunCreated(Payload):
     tools: list[str]
     max_steps: int
     deadline_seconds: float
+    may_add: bool = False
+    """Whether more tools may be offered when the planner misses one; not when the user named the tools."""
 
 
 class Planned(Payload):
@@ -60,6 +62,14 @@ class Planned(Payload):
     version: str
     usage: Usage
     seconds: float
+
+
+class Offered(Payload):
+    """More tools for the planner, which gave up in step `step` for want of one; that plan does not count."""
+
+    type: ClassVar[str] = "tools"
+    step: int
+    tools: list[str]
 
 
 class Called(Payload):
@@ -99,7 +109,9 @@ class RunCompleted(Payload):
     seconds: float = 0.0
 
 
-PAYLOADS: dict[str, type[Payload]] = {kind.type: kind for kind in (RunCreated, Planned, Called, Observed, RunCompleted)}
+PAYLOADS: dict[str, type[Payload]] = {
+    kind.type: kind for kind in (RunCreated, Planned, Offered, Called, Observed, RunCompleted)
+}
 
 
 class Event(Frozen):

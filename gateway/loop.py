@@ -11,17 +11,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.dispatch import Dispatcher, Reply
-from gateway.events import Called, Observed, Outcome, Payload, Planned, RunCompleted, ToolOutcome
+from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
 from gateway.problems import RunProblem, problem_of
 from gateway.roles import Roles
-from gateway.toolsets import Tool
+from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
 Emit = Callable[[Payload], Awaitable[None]]
+MORE_TIMES, MORE_TOOLS = 2, 4
+"""How often a run is offered more tools when the planner gives up for want of one, and how many each time."""
 SAFE = {"GET", "HEAD"}
 """Methods that change nothing (RFC 9110, 9.2.1): such a call may be sent again."""
 UNKNOWN = "It is unknown whether this call was carried out: the gateway stopped meanwhile. Look before you repeat it."
@@ -37,6 +39,8 @@ class Job:
     tools: dict[str, Tool]
     max_steps: int
     deadline_seconds: float
+    catalogue: Catalogue | None = None
+    """Where more tools are looked for when the planner misses one; None when `tools` are all that may be used."""
 
     @property
     def trajectory(self) -> Trajectory:
@@ -94,6 +98,7 @@ class _Run:
         self._job, self._emit, self._deadline, self._past = job, emit, deadline, past
         self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
         self._trajectory, self._seen = past.trajectory, past.seen
+        self._tools, self._offers = dict(job.tools), past.offers
         self._versions = past.versions
         """The weights that this run began with: a release meanwhile does not change them."""
 
@@ -103,6 +108,8 @@ class _Run:
             planned, called = (past.plan, past.called) if step == past.step else (None, None)
             turn = planned.turn if planned else await self._plan(step)
             if turn is Turn.GIVE_UP:
+                if await self._offer_more(step):
+                    continue
                 return RunCompleted(outcome=Outcome.GAVE_UP)
             if turn is Turn.CONCLUSION:
                 return await self._summarize()
@@ -121,6 +128,20 @@ class _Run:
         self._trajectory = self._trajectory.append(Step(plan=reply.plan))
         return reply.plan.turn
 
+    async def _offer_more(self, step: int) -> bool:
+        """Whether there were tools left for what the planner misses; it then plans anew, as if it had not given up."""
+        if self._job.catalogue is None or self._offers == MORE_TIMES:
+            return False
+        missed = self._trajectory.steps[-1].plan.rationale
+        found = self._job.catalogue.more(missed, self._tools, MORE_TOOLS)
+        if not found:
+            return False
+        await self._emit(Offered(step=step, tools=list(found)))
+        self._trajectory = self._trajectory.offer(tool.operation.tool for tool in found.values())
+        self._tools |= found
+        self._offers += 1
+        return True
+
     async def _call(self, step: int) -> tuple[Call, Reply]:
         started = time.monotonic()
         pinned = self._versions.get(Role.CALLER)
@@ -133,10 +154,10 @@ class _Run:
             usage=reply.usage,
             seconds=time.monotonic() - started,
         )
-        tool = self._job.tools.get(reply.call.tool)
+        tool = self._tools.get(reply.call.tool)
         try:
             if tool is None:
-                raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._job.tools)}")
+                raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._tools)}")
             request = tool.request(reply.call.arguments)
             headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
             request = request.model_copy(update={"headers": headers})

@@ -47,7 +47,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
         dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
         loop = Loop(roles, dispatcher, metrics)
-        runs = Runs(loop, store, metrics, lambda: registry.catalogue.tools, settings.lease_seconds)
+        runs = Runs(loop, store, metrics, lambda: registry.catalogue, settings.lease_seconds)
         await stack.enter_async_context(runs)
         yield Gateway(settings, metrics, store, registry, roles, runs, tool_client)
 

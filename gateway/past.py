@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.events import Called, Event, Observed, Planned
+from gateway.events import Called, Event, Observed, Offered, Planned, RunCreated
 from umi.roles import Role
 from umi.trajectory import Call, Plan, Step, Trajectory
 
@@ -30,10 +30,18 @@ class Past:
     called: Called | None = None
     versions: dict[Role, str] = field(default_factory=dict[Role, str])
     seen: Seen = field(default_factory=Seen)
+    offers: int = 0
+    """How often more tools were offered."""
+
+
+def tools_of(events: Iterable[Event]) -> list[str]:
+    """The names of all tools that a run was offered, in order."""
+    payloads = (event.payload for event in events)
+    return [name for payload in payloads if isinstance(payload, RunCreated | Offered) for name in payload.tools]
 
 
 def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
-    """The past of a run that began with `beginning` and whose log is `events`."""
+    """The past of a run whose log is `events`; `beginning` has its query, all tools it was offered, and no steps."""
     past = Past(beginning)
     for event in events:
         match event.payload:
@@ -41,6 +49,9 @@ def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
                 past.plan = planned.plan
                 past.versions[Role.PLANNER] = planned.version
                 past.trajectory = past.trajectory.append(Step(plan=planned.plan))
+            case Offered():
+                past.trajectory = past.trajectory.offer(())
+                past.step, past.plan, past.offers = past.step + 1, None, past.offers + 1
             case Called() as called:
                 past.called = called
                 past.versions[Role.CALLER] = called.version

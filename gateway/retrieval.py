@@ -31,6 +31,11 @@ class Retriever:
         chosen = set(ranked[:k])
         return [name for name in among if name in chosen]
 
+    def fitting(self, query: str, k: int, among: Sequence[str]) -> list[str]:
+        """The at most `k` names of `among` that share words with `query`, best first."""
+        scores = self._scores(query)
+        return sorted((name for name in among if scores.get(name, 0.0) > 0), key=lambda name: -scores[name])[:k]
+
     def _scores(self, query: str) -> dict[str, float]:
         if self._index is None:
             return {}

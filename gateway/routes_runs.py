@@ -34,11 +34,13 @@ async def ask(
     ] = None,
 ) -> Response:
     """Run a query to its end; with `stream` answer with its events as they happen, with `background` at once."""
-    tools = gateway.registry.catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
+    catalogue = gateway.registry.catalogue
+    tools = catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "tools")
     claim = Claim(key=idempotency_key, digest=_digest(body)) if idempotency_key else None
-    run_id = await gateway.runs.start(body.query, tools, body.max_steps, body.deadline_seconds, claim)
+    more = catalogue if body.tools is None else None
+    run_id = await gateway.runs.start(body.query, tools, body.max_steps, body.deadline_seconds, claim, more)
     if body.stream:
         return stream(gateway.store.follow(run_id))
     if body.background:

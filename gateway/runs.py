@@ -17,10 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.events import Event, Outcome, Payload, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
-from gateway.past import Past, past_of
+from gateway.past import Past, past_of, tools_of
 from gateway.problems import Conflict
 from gateway.store import Claim, Lease, Store
-from gateway.toolsets import Tool
+from gateway.toolsets import Catalogue, Tool
 
 _log = logging.getLogger("umi.gateway")
 
@@ -29,10 +29,10 @@ class Runs:
     """Starts runs and writes their events to the store; an async context manager that keeps the leases meanwhile."""
 
     def __init__(
-        self, loop: Loop, store: Store, metrics: Metrics, tools: Callable[[], dict[str, Tool]], lease_seconds: float
+        self, loop: Loop, store: Store, metrics: Metrics, catalogue: Callable[[], Catalogue], lease_seconds: float
     ) -> None:
         self._loop, self._store, self._metrics = loop, store, metrics
-        self._tools, self._lease_seconds, self._owner = tools, lease_seconds, uuid.uuid4().hex
+        self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
         self._running: dict[str, _Run] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -57,20 +57,28 @@ class Runs:
         max_steps: int,
         deadline_seconds: float,
         claim: Claim | None = None,
+        catalogue: Catalogue | None = None,
     ) -> str:
         """Begin a run and return its id; its first event is stored by then.
 
+        More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
         when that claim was for another request.
         """
         run_id = uuid.uuid4().hex
-        created = RunCreated(query=query, tools=list(tools), max_steps=max_steps, deadline_seconds=deadline_seconds)
+        created = RunCreated(
+            query=query,
+            tools=list(tools),
+            max_steps=max_steps,
+            deadline_seconds=deadline_seconds,
+            may_add=catalogue is not None,
+        )
         taken = await self._store.create(Event.of(run_id, 0, created), claim, self._lease)
         if taken is not None:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds), 1)
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), 1)
         return run_id
 
     async def finished(self, run_id: str) -> None:
@@ -119,10 +127,10 @@ class Runs:
         events = await self._store.events(run_id)
         created = events[0].payload
         assert isinstance(created, RunCreated)
-        known = self._tools()
-        tools = {name: known[name] for name in created.tools if name in known}
+        known = self._catalogue()
+        tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
         left = events[0].at + created.deadline_seconds - time.time()
-        job = Job(run_id, created.query, tools, created.max_steps, left)
+        job = Job(run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
         _log.info("going on with run %s from its event %d", run_id, events[-1].seq)
         self._begin(job, events[-1].seq + 1, past_of(job.trajectory, events))
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -102,6 +102,16 @@ class Catalogue:
             raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
         wanted = [name for name in self.tools if names is None or name in names]
         return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
+
+    def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:
+        """At most `k` tools beside those `offered` that fit `need`, the planner's words for what it misses.
+
+        Tools that it calls by name come first; none when nothing fits.
+        """
+        others = [name for name in self.tools if name not in offered]
+        named = [name for name in others if re.search(rf"\b{re.escape(name)}\b", need)]
+        fitting = self.retriever.fitting(need.replace("_", " "), k, others)
+        return {name: self.tools[name] for name in list(dict.fromkeys([*named, *fitting]))[:k]}
 
 
 class Registry:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gateway.events import Called, Event, Observed, Outcome, Planned, RunCompleted, RunCreated, ToolOutcome
+from gateway.events import Called, Event, Observed, Offered, Outcome, Planned, RunCompleted, RunCreated, ToolOutcome
 from gateway.problems import RunProblem
 from umi.roles import Role, Turn
 from umi.trajectory import Call
@@ -97,11 +97,13 @@ def fold(events: Iterable[Event]) -> RunView:
     first = next(log)
     created = first.payload
     assert isinstance(created, RunCreated)
-    view = RunView(run_id=first.run_id, created_at=first.at, **created.model_dump())
+    view = RunView(run_id=first.run_id, created_at=first.at, **created.model_dump(exclude={"may_add"}))
     for event in log:
         match event.payload:
             case Planned() as planned:
                 _planned(view, planned)
+            case Offered() as offered:
+                view.tools += offered.tools
             case Called() as called:
                 _called(view, called)
             case Observed() as observed:

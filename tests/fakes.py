@@ -74,10 +74,12 @@ class Script:
     """What the roles answer: the step's number picks plan and call, the last ones repeat.
 
     `failures` are answered first, one per request to its role; `delays` are seconds before every answer of a role.
+    The planner gives up until the tool `wants` is offered.
     """
 
     calls: list[Call] = field(default_factory=list[Call])
     plans: list[Plan] | None = None
+    wants: str | None = None
     answer: str = "It is done."
     version: str = "v1"
     failures: list[tuple[Role, Response]] = field(default_factory=list[tuple[Role, Response]])
@@ -115,7 +117,10 @@ class Script:
         @app.post(ROLE_PATHS[Role.PLANNER], response_model=PlanReply)
         async def answer_plan(request: RoleRequest) -> Any:
             failure = await begin(Role.PLANNER, request)
+            offered = {tool.name for tool in request.trajectory.tools}
             made = self.plan_at(len(request.trajectory.steps))
+            if self.wants and self.wants not in offered:
+                made = plan(Turn.GIVE_UP, f"To go on, use {self.wants}.")
             return failure or PlanReply(version=self.version, usage=USAGE, plan=made)
 
         @app.post(ROLE_PATHS[Role.CALLER], response_model=CallReply)

@@ -1,5 +1,6 @@
 """A trajectory: the query, the tools on offer, and the steps taken so far."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,6 +56,10 @@ class Trajectory(Frozen):
     def append(self, step: Step) -> "Trajectory":
         """The trajectory with one more step."""
         return self.model_copy(update={"steps": (*self.steps, step)})
+
+    def offer(self, tools: Iterable[ToolSpec]) -> "Trajectory":
+        """The trajectory with more tools, and without its newest step, whose plan missed them."""
+        return self.model_copy(update={"tools": (*self.tools, *tools), "steps": self.steps[:-1]})
 
     def replace_last(self, **changes: Call | str) -> "Trajectory":
         """The trajectory with fields of its newest step filled in, e.g. `replace_last(observation="…")`."""

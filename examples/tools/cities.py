@@ -52,8 +52,9 @@ def city_facts(
     city: CityPath,
     country: Annotated[str | SkipJsonSchema[None], Query(description="country, if ambiguous", max_length=80)] = None,
 ) -> CityFacts:
-    """Facts about a city or town: which country it is in, how many people live there (population,
-    inhabitants), where it is (location, latitude and longitude, coordinates) and its time zone.
+    """Facts about a city or town: which country, nation or state it is in (belongs to, lies in, is part of, is
+    situated in), how many people live there (population, inhabitants, residents), where it is (location,
+    latitude and longitude, coordinates) and its time zone.
     When several cities share a name the most populous one is meant, unless a country is given."""
     found = places.find_city(city, country)
     return CityFacts(
@@ -73,7 +74,7 @@ def city_distance(
     unit: DistanceUnitQuery = DistanceUnit.KM,
 ) -> CityDistance:
     """How far apart two cities or towns are: how far it is from one to the other as the crow flies, the
-    straight-line or great-circle distance, in kilometres or miles."""
+    straight-line or great-circle distance, in kilometres or miles. Which city is nearest, closest or farther."""
     start, end = places.find_city(from_city), places.find_city(to_city)
     kilometres = places.distance_km(start.latitude, start.longitude, end.latitude, end.longitude)
     return CityDistance(

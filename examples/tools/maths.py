@@ -56,10 +56,11 @@ class Statistics(BaseModel):
 @router.post("/calculate", operation_id="calculate", summary="Result of an arithmetic expression")
 def calculate(body: Calculation) -> Calculated:
     """Calculate, compute, work out or evaluate arithmetic: plus, minus, times, multiply, divided by, powers
-    (2^10), square roots (sqrt), parentheses. What is 12 times 7, the sum, product or difference of numbers. Puts
-    two facts together: how many more or fewer people live in one city than in another, how many times as many or
-    as heavy, the total or aggregate of the population of two cities combined or merged, the ratio, the people
-    per square kilometre (population density)."""
+    (2^10), square roots (sqrt), parentheses. What is 12 times 7, the value, sum, product or difference of numbers.
+    Puts two facts together: how many more or fewer people (inhabitants, residents) live in one city than in
+    another, how many they have between them, how many times as many or as heavy, the total or aggregate of the
+    population of two cities combined or merged, the ratio, factor or relative mass, the people per square
+    kilometre (population density)."""
     try:
         result = expressions.calculate(body.expression)
     except expressions.ExpressionError as error:
@@ -92,7 +93,8 @@ def prime_factors(
 @router.post("/statistics", operation_id="statistics", summary="Mean, median, minimum, maximum, total of numbers")
 def statistics(body: Numbers) -> Statistics:
     """Statistics of a list of numbers: the average (mean), the middle value (median), the smallest (minimum)
-    and largest (maximum, highest), the sum (total, aggregate, add up, in all) and how many there are (count)."""
+    and largest (maximum, highest, biggest, greatest, most), the sum (total, aggregate, add up, in all) and how
+    many there are (count)."""
     numbers = body.numbers
     return Statistics(
         count=len(numbers),

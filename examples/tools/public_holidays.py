@@ -90,8 +90,9 @@ def find_holiday(
     year: YearQuery,
     name: Annotated[str, Query(description="holiday name", min_length=2, max_length=80)],
 ) -> NamedHoliday:
-    """When a named public holiday such as Easter, Christmas, Thanksgiving, Labor Day or Independence Day is in
-    a country in a year: what date or day it falls on. Part of the name is enough."""
+    """When a named public holiday is in a country in a year: what date or day it falls on. Easter, Christmas,
+    Thanksgiving, Labor Day, Independence or National Day, Pentecost, Holy Saturday, Midsummer, a Saint's feast, a
+    Revolution. Part of the name is enough."""
     found = _calendar_country(country)
     calendar = _calendar(found.code, year)
     wanted = normalize(name)

@@ -6,7 +6,7 @@ off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`
 
 from collections.abc import Iterator
 
-from gateway.events import Called, Event, Observed, Planned, RunCompleted, ToolOutcome
+from gateway.events import Called, Event, Observed, Offered, Planned, RunCompleted, ToolOutcome
 from gateway.openai.responses_results import (
     Asked,
     call_item,
@@ -47,6 +47,8 @@ class Sequence:
                 yield from self._called(called)
             case Observed() as observed:
                 yield from self._observed(observed.outcome, observed.observation)
+            case Offered():
+                return  # OpenAI's clients know of no such thing; the plan that follows tells
             case RunCompleted():
                 yield from self._end()
             case _:

@@ -15,13 +15,15 @@ from umi.trajectory import JsonObject
 
 async def begin(gateway: Gateway, query: str, options: Options) -> str:
     """Begin a run and return its id. Raises BadInput when there is no tool to offer."""
+    catalogue = gateway.registry.catalogue
     try:
-        tools = gateway.registry.catalogue.offer(query, options.tools, gateway.settings.max_offered)
+        tools = catalogue.offer(query, options.tools, gateway.settings.max_offered)
     except UnknownTool as error:
         raise UnknownTool(f"{error}; GET /v1/tools lists them", "umi.tools") from error
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "umi.tools")
-    return await gateway.runs.start(query, tools, options.max_steps, options.deadline_seconds)
+    more = catalogue if options.tools is None else None
+    return await gateway.runs.start(query, tools, options.max_steps, options.deadline_seconds, catalogue=more)
 
 
 async def look(gateway: Gateway, run_id: str) -> RunView | None:

@@ -82,6 +82,36 @@ def test_giving_up_and_running_out_of_steps_or_time_are_outcomes(world: World) -
     assert time.monotonic() - started < 2
 
 
+def test_a_planner_that_misses_a_registered_tool_is_offered_it_and_plans_anew(world: World) -> None:
+    world.client.base_url = world.start(max_offered=1)
+    world.script.wants, world.script.calls = "make_note", [call("make_note", text="five")]
+    run = world.run()
+    assert (run["outcome"], [step["turn"] for step in run["steps"]]) == (
+        "answered",
+        ["give up", "caller", "conclusion"],
+    )
+    assert "make_note" not in run["tools"][:1]
+    assert "make_note" in run["tools"][1:]
+    first, second = [request.trajectory for role, request in world.script.requests if role is Role.PLANNER][:2]
+    assert [tool.name for tool in second.tools] == run["tools"]
+    assert second.tools[:1] == first.tools
+    assert second.steps == ()
+
+
+def test_a_planner_is_offered_nothing_beyond_the_tools_that_the_user_named(world: World) -> None:
+    world.script.wants = "make_note"
+    run = world.run(tools=["add"])
+    assert (run["outcome"], run["tools"], len(run["steps"])) == ("gave_up", ["add"], 1)
+
+
+def test_a_planner_that_misses_what_nobody_has_ends_the_run(world: World) -> None:
+    world.client.base_url = world.start(max_offered=1)
+    world.script.plans = [plan(Turn.GIVE_UP, "Xyzzy.")]
+    assert len(world.run()["steps"]) == 1
+    world.script.plans = [plan(Turn.GIVE_UP, "I want to answer a page late, to keep a note and to fail.")]
+    assert len(world.run()["steps"]) == 3
+
+
 def test_the_deadline_cancels_a_role_that_is_still_writing(world: World) -> None:
     world.script.delays[Role.PLANNER] = 30
     started = time.monotonic()
