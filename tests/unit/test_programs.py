@@ -61,7 +61,7 @@ def test_a_missing_tool_ends_in_giving_up_before_it_is_called(tools: Tools) -> N
     assert told.found is None
     assert [tool for tool, _ in calls(told)] == ["country_facts"]
     assert told.steps[-1].plan.turn is Turn.GIVE_UP
-    assert "No offered tool can find" in told.steps[-1].plan.rationale
+    assert "no tool is offered" in told.steps[-1].plan.rationale
 
 
 def test_an_error_without_a_suggestion_ends_in_giving_up(tools: Tools) -> None:

@@ -101,8 +101,8 @@ def test_no_wrong_end_passes_a_check(tasks: list[Task]) -> None:
 
 
 def test_the_tool_that_a_task_gives_up_for_is_never_offered(tasks: list[Task]) -> None:
-    ending = "No offered tool can "
-    lacking = [task for task in tasks if task.trajectory.steps[-1].plan.rationale.startswith(ending)]
+    ending = ", no tool is offered."
+    lacking = [task for task in tasks if task.trajectory.steps[-1].plan.rationale.endswith(ending)]
     facts = [task for task in lacking if task.intent in INTENTS and not calls_of(task)]
     assert len(facts) > 2
     for task in facts:

@@ -25,6 +25,11 @@ _GIVES = {
     "element": ("element_by_number",),
     "date": ("add_days", "find_holiday"),
 }
+_BOUNDS = (0.36, 0.53, 0.63, 0.73, 0.81, 0.87)
+"""Up to which chance a task is single, nested, of several calls, a comparison, corrected, out of scope; others lack a
+tool."""
+_TRAINING_BOUNDS = (0.30, 0.47, 0.57, 0.73, 0.83, 0.88)
+"""More of what is hard to learn."""
 _BY_STATE = {"complete_todo", "delete_todo", "cancel_booking"}  # right answers depend on ids that earlier tasks left
 _MISSPELLABLE = {"city", "country", "element"}
 _LOWERED = {"city", "country", "element", "language"}
@@ -69,6 +74,7 @@ class Builder:
     def __init__(self, split: Split, seed: int, tools: Tools) -> None:
         self._split, self._tools = split, tools
         self._rng = random.Random(f"{seed}:{split}")
+        self._bounds = _TRAINING_BOUNDS if split is Split.TRAIN else _BOUNDS
         by_state = _BY_STATE if split is not Split.TRAIN else set[str]()
         self._intents = sorted(set(INTENTS) - by_state)
         self._comparisons = [name for name in self._intents if name.startswith("compare_")]
@@ -122,17 +128,18 @@ class Builder:
 
     def _draft(self) -> Draft:
         rng, chance = self._rng, self._rng.random()
-        if chance < 0.36:
+        single, nested, program, comparison, correction, out_of_scope = self._bounds
+        if chance < single:
             return self._question(rng.choice(self._plain), Kind.SINGLE)
-        if chance < 0.53:
+        if chance < nested:
             return self._question(rng.choice(self._nesting), Kind.CHAIN, nest=True)
-        if chance < 0.63:
+        if chance < program:
             return self._question(rng.choice(self._programs), Kind.CHAIN)
-        if chance < 0.73:
+        if chance < comparison:
             return self._question(rng.choice(self._comparisons), Kind.COMPARE)
-        if chance < 0.81:
+        if chance < correction:
             return self._misspelling() if rng.random() < 0.8 else self._question("book_any", Kind.CORRECTION)
-        if chance < 0.87:
+        if chance < out_of_scope:
             words = wordings("out_of_scope", self._split)
             return Draft("out_of_scope", decorate(expand(rng.choice(words), rng), rng), {}, Kind.GIVE_UP)
         return replace(self._question(rng.choice(self._plain), Kind.SINGLE), kind=Kind.GIVE_UP)

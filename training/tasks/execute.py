@@ -79,7 +79,7 @@ class _Teller:
             while True:
                 if ask.tool not in self._offered:
                     need = self._rename(ask.need)
-                    return self._story(f"No offered tool can find {need}.".replace("can find a way to", "can"))
+                    return self._story(_wanting(need, "no tool is offered"))
                 reply = self._ask(ask)
                 if reply is None:
                     return self._story("This cannot be answered.")
@@ -116,7 +116,7 @@ class _Teller:
         need = ask.need
         for wrong, right in names.items():
             need = need.replace(wrong, right)
-        rationale = self._flush(f"To find {need}, use {ask.tool}.".replace("To find a way to ", "To "))
+        rationale = self._flush(_wanting(need, f"use {ask.tool}"))
         given = {
             key: names.get(value, value) if isinstance(value, str) else value for key, value in ask.arguments.items()
         }
@@ -136,6 +136,11 @@ class _Teller:
         fresh = dict.fromkeys(map(self._rename, self._notes))
         self._notes.clear()
         return " ".join([*fresh, *ending])
+
+
+def _wanting(need: str, means: str) -> str:
+    """What is to be found first and by which means after it: whether there is a tool is easier to say then."""
+    return f"To find {need}, {means}.".replace("To find a way to ", "To ")
 
 
 def _in_schema_order(arguments: Json, operation: Operation) -> Json:

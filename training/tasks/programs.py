@@ -285,17 +285,28 @@ def _comparison(name: str, kind: str, slot: str, intent: str, word: str, extra: 
 
     def run(values: Values, notes: Notes) -> Program:
         numbers: dict[str, Any] = {}
+        best = ""
         for item in values["items"]:
             slots: dict[str, Slot] = {slot: Entity("", item)}
             if extra:
                 slots[extra] = Entity("", values[extra])
-            numbers[item] = (yield from answer(intent, slots, notes)).value
-            notes[-1] = "; ".join(f"{known} {text_of(number)}" for known, number in numbers.items()) + "."
-        best = (min if lowest else max)(numbers, key=lambda item: numbers[item])
+            number = (yield from answer(intent, slots, notes)).value
+            notes[-1] = _compared(item, number, best, numbers)
+            numbers[item] = number
+            best = (min if lowest else max)(numbers, key=lambda item: numbers[item])
         notes.append(f"The {word} is {best} with {text_of(numbers[best])}.")
         return Found(best, notes[-1], (best,), tuple(item for item in numbers if item != best))
 
     _add(name, f"items:{kind}*" + (f" {extra}:{_EXTRA[extra]}" if extra else ""), run)
+
+
+def _compared(item: str, number: Any, best: str, numbers: Mapping[str, Any]) -> str:
+    """An item's number beside that of the best before it: two numbers at a time are what a small model can compare."""
+    found = f"{item} {text_of(number)}"
+    if not best:
+        return f"{found}."
+    relation = "is more than" if number > numbers[best] else "is less than" if number < numbers[best] else "equals"
+    return f"{found} {relation} {best} {text_of(numbers[best])}."
 
 
 _EXTRA = {"a": "city", "year": "year"}
