@@ -124,8 +124,7 @@ def create_app(
             return Outcome.OVERLOADED, retry_later("overloaded", "Too many requests", detail, _RETRY_FULL)
         service.running += 1
         try:
-            async with weights.turns(asked.run_id, asked.version) as turns:
-                reply = await unless_gone(request, turns.take(asked.trajectory, metrics.retried))
+            reply = await unless_gone(request, weights.take(asked, metrics.retried))
         except ClientGone:
             return Outcome.ABORTED, Response(status_code=_CLIENT_CLOSED_REQUEST)
         except ContextOverflow as error:
@@ -142,7 +141,7 @@ def create_app(
         finally:
             service.running -= 1
         metrics.answered(reply)
-        weights.answered(asked.run_id, asked.trajectory, reply, is_idle=not service.running)
+        weights.answered(asked, reply, is_idle=not service.running)
         return Outcome.OK, reply
 
     @app.post(

@@ -12,6 +12,10 @@ class EngineFailure(UmiError):
     """The engine could not be loaded, or has died; only a new process helps."""
 
 
+class Replaced(UmiError):
+    """The version was swapped for another before its text was complete: whoever asked takes the turn again."""
+
+
 @dataclass(frozen=True)
 class Constraint:
     """What a text may look like while it is decoded: a regular expression, or a JSON Schema as text.
@@ -59,9 +63,17 @@ class Engine(Protocol):
         ...
 
     async def add(self, checkpoint: Checkpoint) -> None:
-        """Hold one more version beside those that are there; requests go on meanwhile.
+        """Hold one more adapter beside those that are there; requests go on meanwhile.
 
         Raises BadCheckpoint when it does not fit what is there.
+        """
+        ...
+
+    async def swap(self, checkpoint: Checkpoint) -> None:
+        """Hold these full weights in place of those that are there; texts that are being written end with Replaced.
+
+        Raises BadCheckpoint when they do not fit or cannot be read, and then the old ones are held again;
+        EngineFailure when those are lost as well.
         """
         ...
 
@@ -78,7 +90,7 @@ class Engine(Protocol):
     ) -> Generation:
         """Continue `tokens` with a version that is held, up to its stop token, which is not part of the text.
 
-        Raises EngineFailure when the engine is gone.
+        Raises Replaced when the version is no longer held, EngineFailure when the engine is gone.
         """
         ...
 

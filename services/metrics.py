@@ -98,6 +98,12 @@ class Metrics(Collector):
             for what in ("turns", "same", "same_tool", "failed", "skipped"):
                 turns.add_metric([self._role, shadow.version, what], getattr(shadow, what))
             yield turns
+        if replica.pause_seconds is not None:
+            pause = GaugeMetricFamily(
+                "umi_role_pause_seconds", "Without a text, when full weights were last replaced.", labels=["role"]
+            )
+            pause.add_metric([self._role], replica.pause_seconds)
+            yield pause
         if replica.swap_seconds is not None:
             took = GaugeMetricFamily("umi_role_swap_seconds", "What the newest take-over took.", labels=["role"])
             took.add_metric([self._role], replica.swap_seconds)

@@ -3,40 +3,29 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from services.engine import Engine
+from services.engine import Engine, EngineFailure, Replaced
+from services.held import Held
 from services.role import RoleBehaviour
 from services.shadow import ShadowTurns
 from services.turn import RoleTurns
 from umi.errors import BadCheckpoint, BadInput, RoleOutputInvalid, UmiError
-from umi.manifest import Checkpoint
-from umi.registry import Registry, Stamp
+from umi.manifest import Checkpoint, Kind
+from umi.registry import Registry, Stamp, served_alone
 from umi.release import Release
-from umi.trajectory import Trajectory
-from umi.trial import Tally
-from umi.wire import Difference, Replica, RoleReply
+from umi.wire import Difference, Replica, RoleReply, RoleRequest
 
 _log = logging.getLogger("umi.services")
 _LOOK_EVERY = 0.2
 """Seconds between two looks at the release file."""
 _TRY_AGAIN = 5.0
-"""Seconds until a release that could not be taken over is tried again: its files may still be on their way."""
+"""Seconds until a release whose files could not be read is tried again: they may still be on their way."""
 
 
-@dataclass
-class _Held:
-    """A version in memory: how many requests use it now, and when the last one began."""
-
-    turns: RoleTurns
-    users: int = 0
-    used_at: float = 0.0
-    tally: Tally = field(default_factory=Tally)
-
-    def count(self, seconds: float, failed: bool) -> None:
-        self.tally = self.tally.plus(Tally(turns=1, failed=int(failed), seconds=seconds))
+class _Refused(BadCheckpoint):
+    """Its files are whole, and yet it cannot be served: trying again would change nothing."""
 
 
 class ReleasedWeights:
@@ -44,6 +33,10 @@ class ReleasedWeights:
 
     A version is verified, loaded and tried before any run gets it. If that fails, what was served is served on, and
     `replica` says why. A run keeps the version it began with, also on a replica that has to load it again for that.
+
+    Adapters are held beside each other. Full weights are alone, and replaced in place: turns wait while they are read,
+    and what the new ones write is held back until they have passed their trial; otherwise it is written again by the
+    old ones. No answer is the work of two versions, and none that of a version that is refused.
     """
 
     def __init__(
@@ -56,15 +49,20 @@ class ReleasedWeights:
     ) -> None:
         self._behaviour, self._engine, self._registry = behaviour, engine, registry
         self._retire_seconds, self._on_retired = retire_seconds, on_retired
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._release: Release | None = None
         self._fallback: str | None = None
         self._problem: str | None = None
         self._seen: Stamp | None = None
         self._tried_at = 0.0
-        self._swaps, self._swap_seconds = 0, None
+        self._refused: tuple[int, str] | None = None
+        """Generation of a release that is not to be tried again, and why."""
+        self._swaps, self._swap_seconds, self._pause_seconds = 0, None, None
         self._shadow: ShadowTurns | None = None
         self._changing = asyncio.Lock()
+        self._writing = asyncio.Event()
+        """Not set while full weights are replaced."""
+        self._writing.set()
 
     async def start(self) -> None:
         """Wait for a release, then load its stable version, or the newest one before it that is whole."""
@@ -73,18 +71,26 @@ class ReleasedWeights:
         candidates = dict.fromkeys((release.stable, *(state.stable for state in reversed(release.history))))
         for number, version in enumerate(candidates):
             try:
-                checkpoint = self._registry.open(self._behaviour.role, version)
-                await self._engine.load(checkpoint)
-                await self._hold(checkpoint)
+                await self._begin(version)
             except BadCheckpoint as error:
-                self._problem = self._problem or str(error)
                 if number + 1 == len(candidates):
                     raise
                 _log.error("%s cannot be served: %s", version, error)
+                self._problem = self._problem or f"generation {release.generation} is refused: {error}"
+                if isinstance(error, _Refused) and version == release.stable:
+                    self._refused = (release.generation, self._problem)
             else:
                 self._fallback = version
                 break
         await self._take_over()
+
+    async def _begin(self, version: str) -> None:
+        checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
+        try:
+            await self._engine.load(checkpoint)
+            await self._hold(checkpoint)
+        except (BadInput, EngineFailure) as error:
+            raise _Refused(str(error)) from error
 
     async def follow(self) -> None:
         """Take over every new release, and let go of versions that nothing uses any more."""
@@ -95,28 +101,28 @@ class ReleasedWeights:
                 await self._take_over()
             await self._retire()
 
-    @asynccontextmanager
-    async def turns(self, run_id: str, pinned: str | None) -> AsyncGenerator[RoleTurns]:
-        """The version that the run is pinned to if it can be had, else the one that the release gives it."""
-        held = await self._pinned(pinned) if pinned else None
-        if held is None:
-            held = self._held[self._chosen(run_id)]
-        held.users += 1
-        held.used_at = started = time.monotonic()
-        try:
-            yield held.turns
-        except RoleOutputInvalid:
-            held.count(time.monotonic() - started, failed=True)
-            raise
-        else:
-            held.count(time.monotonic() - started, failed=False)
-        finally:
-            held.users -= 1
+    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
+        """The turn, by the version that the run is pinned to if it can be had, else by the one the release gives it."""
+        while True:
+            await self._writing.wait()
+            held = await self._pinned(asked.version) if asked.version else None
+            if held is None:
+                held = self._serving(asked.run_id)
+            try:
+                reply = await held.take(asked.trajectory, retried)
+            except Replaced:
+                continue
+            except RoleOutputInvalid:
+                if await held.stays():
+                    raise
+            else:
+                if await held.stays():
+                    return reply
 
-    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+    def answered(self, asked: RoleRequest, reply: RoleReply, is_idle: bool) -> None:
         """Let the shadow take this turn again, if it follows the run."""
-        if self._shadow is not None and self._release is not None and self._release.is_shadowed(run_id):
-            self._shadow.follow(run_id, trajectory, reply, is_idle)
+        if self._shadow is not None and self._release is not None and self._release.is_shadowed(asked.run_id):
+            self._shadow.follow(asked.run_id, asked.trajectory, reply, is_idle)
 
     @property
     def differences(self) -> Sequence[Difference]:
@@ -135,18 +141,20 @@ class ReleasedWeights:
             problem=self._problem,
             swaps=self._swaps,
             swap_seconds=self._swap_seconds,
+            pause_seconds=self._pause_seconds,
             shadow=release.shadow.version if release and release.shadow else None,
             tallies={version: held.tally for version, held in self._held.items()},
             agreement=self._shadow.agreement if self._shadow else None,
         )
 
-    def _chosen(self, run_id: str) -> str:
-        if self._release is not None:
-            return self._release.version_for(run_id)
-        assert self._fallback is not None
-        return self._fallback
+    def _serving(self, run_id: str) -> Held:
+        if len(self._held) == 1:  # it may be ahead of the release: full weights on trial
+            return next(iter(self._held.values()))
+        chosen = self._release.version_for(run_id) if self._release else self._fallback
+        assert chosen is not None
+        return self._held[chosen]
 
-    async def _pinned(self, version: str) -> _Held | None:
+    async def _pinned(self, version: str) -> Held | None:
         if version not in self._held and self._is_known(version):
             with suppress(BadInput):
                 async with self._changing:
@@ -154,8 +162,13 @@ class ReleasedWeights:
         return self._held.get(version)
 
     def _is_known(self, version: str) -> bool:
-        """Whether a run can have begun with it; nothing else is loaded because a request says so."""
+        """Whether a run can have begun with it; nothing else is loaded because a request says so.
+
+        Full weights are not replaced for that: the run goes on with those that are there.
+        """
         release = self._release
+        if any(held.turns.checkpoint.manifest.kind is Kind.FULL for held in self._held.values()):
+            return False
         return release is not None and any(version in state.versions for state in release.history)
 
     def _read(self) -> Release | None:
@@ -173,14 +186,20 @@ class ReleasedWeights:
         """Serve what the release file says; if that cannot be, say why and serve on."""
         started = time.monotonic()
         release = self._read()
-        if release is None or (self._release and release.generation == self._release.generation and not self._problem):
+        if release is None:
+            return
+        if self._refused and release.generation == self._refused[0]:
+            self._problem = self._refused[1]
+            return
+        if self._release and release.generation == self._release.generation and not self._problem:
             return
         try:
             async with self._changing:
                 for version in release.versions:
-                    await self._load(version)
+                    await self._load(version, release)
         except BadInput as error:
             self._problem = f"generation {release.generation} is refused: {error}"
+            self._refused = (release.generation, self._problem) if isinstance(error, _Refused) else None
             _log.error("%s: %s", self._behaviour.role, self._problem)
             return
         self._problem = None
@@ -199,25 +218,58 @@ class ReleasedWeights:
             await self._shadow.stop()
         self._shadow = ShadowTurns(self._held[wanted].turns) if wanted is not None else None
 
-    async def _load(self, version: str) -> None:
+    async def _load(self, version: str, release: Release | None = None) -> None:
         if version in self._held:
             return
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
-        await self._engine.add(checkpoint)
-        await self._hold(checkpoint)
+        try:
+            if release is not None and checkpoint.manifest.kind is Kind.FULL:
+                served_alone(checkpoint, release)
+                await self._replace(checkpoint)
+            else:
+                await self._engine.add(checkpoint)
+                await self._hold(checkpoint)
+        except BadInput as error:
+            raise _Refused(str(error)) from error
 
     async def _hold(self, checkpoint: Checkpoint) -> None:
         """Try a version that the engine has loaded; it is in use from here on, or unloaded again."""
-        turns, version = RoleTurns(self._behaviour, self._engine, checkpoint), checkpoint.manifest.version
+        held = Held(RoleTurns(self._behaviour, self._engine, checkpoint))
         try:
-            await turns.smoke()
-        except RoleOutputInvalid as error:
-            await self._engine.remove(version)
-            raise BadCheckpoint(f"{version} fails its trial: {error}") from error
+            await held.turns.smoke()
         except UmiError:
-            await self._engine.remove(version)
+            await self._engine.remove(held.version)
             raise
-        self._held[version] = _Held(turns, used_at=time.monotonic())
+        self._held[held.version] = held
+
+    async def _replace(self, checkpoint: Checkpoint) -> None:
+        """Serve full weights in place of those that are there, which come back when the new ones fail their trial."""
+        before, held = next(iter(self._held.values())), Held(RoleTurns(self._behaviour, self._engine, checkpoint))
+        with held.on_trial():
+            await self._swap(held)
+            try:
+                await held.turns.smoke()
+            except BadCheckpoint as error:
+                try:
+                    await self._swap(before)
+                except BadCheckpoint as worse:
+                    self._writing.clear()
+                    raise EngineFailure(f"{error}, and {before.version} cannot be put back: {worse}") from worse
+                raise
+        self._on_retired(before.version)
+
+    async def _swap(self, held: Held) -> None:
+        """Turns that come meanwhile wait; for ever, when the engine has lost its weights: this process ends then."""
+        started = time.monotonic()
+        self._writing.clear()
+        try:
+            await self._engine.swap(held.turns.checkpoint)
+        except BadCheckpoint:
+            self._writing.set()
+            raise
+        self._held = {held.version: held}
+        self._pause_seconds = time.monotonic() - started
+        self._writing.set()
 
     async def _retire(self) -> None:
         if self._release is None:

@@ -7,9 +7,9 @@ app = create_app(PLANNER, engine, checkpoint, RoleSettings())
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from services.engine import Constraint, EngineFailure, Generation, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Replaced, Sampling
 from umi.errors import BadCheckpoint
-from umi.manifest import Checkpoint
+from umi.manifest import Checkpoint, Kind
 
 Script = Callable[[str, Constraint | None, Sampling], str]
 """From prompt, constraint and sampling to the text; `ScriptedEngine.versions` says whose turn it was."""
@@ -19,8 +19,9 @@ class ScriptedEngine:
     """Answers with the next text of a list (the last one again and again) or with what a callable says.
 
     A word is a token. `seconds_per_token` makes answers take time, `seconds_to_load` the start; `failure` makes loading
-    fail with that sentence; versions in `broken` cannot be added. `prompts` collects what was asked, `versions` whose
-    turn it was, `aborted` the prompts whose generation was cancelled; `held` are the versions in memory.
+    fail with that sentence; versions in `broken` cannot be held. `prompts` collects what was asked, `versions` whose
+    turn it was, `swapped` the full weights that were to be held, `aborted` the prompts whose generation was cancelled;
+    `held` are the versions in memory.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class ScriptedEngine:
         self.samplings: list[Sampling] = []
         self.versions: list[str] = []
         self.held: list[str] = []
+        self.swapped: list[str] = []
+        self._kind: Kind | None = None
         self.broken: set[str] = set()
         self.aborted: list[str] = []
         self.dead = False
@@ -56,13 +59,34 @@ class ScriptedEngine:
         await asyncio.sleep(self._seconds_to_load)
         if self._failure is not None:
             raise EngineFailure(self._failure)
-        await self.add(checkpoint)
+        self._require_whole(checkpoint)
+        self.held[:] = [checkpoint.manifest.version]
+        self._kind = checkpoint.manifest.kind
 
     async def add(self, checkpoint: Checkpoint) -> None:
-        """Raises BadCheckpoint for a version that is `broken`."""
+        """Raises BadCheckpoint for a version that is `broken`, and where either side is full weights."""
+        self._require_whole(checkpoint)
+        if Kind.FULL in (self._kind, checkpoint.manifest.kind):
+            raise BadCheckpoint(f"{checkpoint.manifest.version}: only adapters are held beside each other")
+        self.held.append(checkpoint.manifest.version)
+
+    async def swap(self, checkpoint: Checkpoint) -> None:
+        """Takes `seconds_to_load`; raises BadCheckpoint for a version that is `broken` or for an adapter."""
+        if Kind.ADAPTER in (self._kind, checkpoint.manifest.kind):
+            raise BadCheckpoint(f"{checkpoint.manifest.version}: only full weights take the place of full weights")
+        self.swapped.append(checkpoint.manifest.version)
+        before, self.held = self.held, []
+        await asyncio.sleep(self._seconds_to_load)
+        try:
+            self._require_whole(checkpoint)
+        except BadCheckpoint:
+            self.held = before
+            raise
+        self.held = [checkpoint.manifest.version]
+
+    def _require_whole(self, checkpoint: Checkpoint) -> None:
         if checkpoint.manifest.version in self.broken:
             raise BadCheckpoint(f"{checkpoint.manifest.version} is broken")
-        self.held.append(checkpoint.manifest.version)
 
     async def remove(self, version: str) -> None:
         """Only remembered."""
@@ -78,7 +102,8 @@ class ScriptedEngine:
     ) -> Generation:
         """The script's next text, cut off after `sampling.max_tokens` words."""
         self.check()
-        assert version in self.held, f"{version} is not held"
+        if version not in self.held:
+            raise Replaced(f"{version} is not held")
         self.versions.append(version)
         known = list(self._vocabulary)
         prompt = " ".join(known[token] for token in tokens)
@@ -94,6 +119,8 @@ class ScriptedEngine:
         except asyncio.CancelledError:
             self.aborted.append(prompt)
             raise
+        if version not in self.held:
+            raise Replaced(f"{version} was swapped")
         return Generation(text if finished else " ".join(words[:written]), len(tokens), written, 0, finished)
 
     def check(self) -> None:

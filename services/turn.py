@@ -1,5 +1,6 @@
 """One turn of a role: trajectory in, reply out. Knows prompts, limits and retries; knows no HTTP."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ class RoleTurns:
     """Takes turns of one role with one checkpoint on one engine."""
 
     def __init__(self, behaviour: RoleBehaviour, engine: Engine, checkpoint: Checkpoint) -> None:
-        self._behaviour, self._engine, self._checkpoint = behaviour, engine, checkpoint
+        self._behaviour, self._engine, self.checkpoint = behaviour, engine, checkpoint
 
     @property
     def role(self) -> Role:
@@ -31,13 +32,13 @@ class RoleTurns:
     @property
     def version(self) -> str:
         """The weights that take them."""
-        return self._checkpoint.manifest.version
+        return self.checkpoint.manifest.version
 
     @property
     def max_input_tokens(self) -> int:
         """The longest prompt: what the checkpoint was trained for, as far as the engine has room for it."""
         room = self._engine.max_model_len - self._behaviour.max_tokens
-        return min(self._checkpoint.manifest.max_input_tokens, room)
+        return min(self.checkpoint.manifest.max_input_tokens, room)
 
     async def take(self, trajectory: Trajectory, retried: Callable[[], None]) -> RoleReply:
         """The role's next words, parsed; a text that breaks the rules is sampled once more, warmer.
@@ -69,27 +70,35 @@ class RoleTurns:
                 sampling = replace(sampling, temperature=_RETRY_TEMPERATURE, seed=_RETRY_SEED)
 
     async def smoke(self) -> None:
-        """One short generation, so that ready means ready and the grammar is compiled; then the checkpoint's own cases.
+        """One short generation, so that ready means ready and the grammar is compiled; then the checkpoint's own cases,
+        all at once.
 
-        Raises BadCheckpoint naming the case that fails, EngineFailure, and RoleOutputInvalid.
+        Raises BadCheckpoint naming the case that fails, and EngineFailure.
         """
         trajectory = _smoke(self._behaviour.role)
         constraint: Constraint | None = self._behaviour.constrain(trajectory)
         await self._engine.generate(self.version, self._tokens(trajectory), constraint, Sampling(max_tokens=4))
-        for number, case in enumerate(cases(self._checkpoint)):
-            reply = (await self.take(case.trajectory, lambda: None)).model_dump(mode="json")
+        tried = cases(self.checkpoint)
+        taken = (self.take(case.trajectory, lambda: None) for case in tried)
+        replies = await asyncio.gather(*taken, return_exceptions=True)
+        for number, (case, found) in enumerate(zip(tried, replies, strict=True)):
+            if isinstance(found, RoleOutputInvalid):
+                raise BadCheckpoint(f"{self.version}: smoke case {number}: {found}") from found
+            if isinstance(found, BaseException):
+                raise found
+            reply = found.model_dump(mode="json")
             if not case.passes(reply):
                 got = {key: reply[key] for key in case.expected if key in reply}
                 raise BadCheckpoint(f"{self.version}: smoke case {number} expects {case.expected}, not {got}")
 
     def _tokens(self, trajectory: Trajectory) -> list[int]:
-        return list(self._engine.encode(self._checkpoint.template.render(self._behaviour.role, trajectory)))
+        return list(self._engine.encode(self.checkpoint.template.render(self._behaviour.role, trajectory)))
 
     def _read(self, generation: Generation, trajectory: Trajectory, usage: Usage) -> RoleReply:
         if not generation.finished:
             limit = self._behaviour.max_tokens
             raise RoleOutputInvalid(self._behaviour.role, f"was cut off at {limit} tokens")
-        return self._behaviour.reply(generation.text, trajectory, self._checkpoint.manifest, usage)
+        return self._behaviour.reply(generation.text, trajectory, self.checkpoint.manifest, usage)
 
 
 def _smoke(role: Role) -> Trajectory:

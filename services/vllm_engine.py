@@ -14,7 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.engine import Constraint, EngineFailure, Generation, Sampling
+from services import room
+from services.engine import Constraint, EngineFailure, Generation, Replaced, Sampling
+from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 T = TypeVar("T")
+_NEEDS_RESTART = "needs a restart of this service: an engine holds either adapters on a backbone or full weights"
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
 
 
@@ -46,6 +49,7 @@ class VllmEngine:
         self._held: dict[str, _Held] = {}
         self._loras = 0
         self._max_rank: int | None = None
+        self._full: FullWeights | None = None
         self._closing = False
 
     @property
@@ -56,6 +60,8 @@ class VllmEngine:
     async def load(self, checkpoint: Checkpoint) -> None:
         """Start the engine; takes half a minute on a CPU. Raises BadCheckpoint or EngineFailure."""
         fits(checkpoint, self._settings)
+        if self._llm is not None:  # the one before this failed its trial
+            await self._end()
         try:
             llm = await _in_thread(lambda: _start(engine_arguments(checkpoint, self._settings)))
         except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
@@ -67,6 +73,7 @@ class VllmEngine:
         self._llm, self._tokenizer = llm, llm.get_tokenizer()
         if checkpoint.manifest.kind is Kind.FULL:
             self._held[checkpoint.manifest.version] = _Held(_stop_id(self._tokenizer, checkpoint), None)
+            self._full = await FullWeights.loaded(llm, checkpoint)
         else:
             self._max_rank = _max_rank(checkpoint)
             await self.add(checkpoint)
@@ -74,19 +81,20 @@ class VllmEngine:
     async def add(self, checkpoint: Checkpoint) -> None:
         """Load an adapter beside the others, under an id of its own: vLLM may keep an id's old cached blocks.
 
-        Raises BadCheckpoint when it is not for this backbone, of a higher rank than the engine was started for, or
-        unreadable for vLLM.
+        Raises BadCheckpoint when it is not for this backbone, of a higher rank than the engine was started for, larger
+        than the memory that is left, or unreadable for vLLM.
         """
         from vllm.lora.request import LoRARequest
 
         fits(checkpoint, self._settings)
         manifest = checkpoint.manifest
         if manifest.kind is Kind.FULL or self._max_rank is None:
-            raise BadCheckpoint(f"{manifest.version}: full weights change with a restart of the service")
+            raise BadCheckpoint(f"{manifest.version} {_NEEDS_RESTART}")
         if (manifest.rank or 0) > self._max_rank:
             raise BadCheckpoint(
                 f"{manifest.version}: rank {manifest.rank} needs a restart; this engine has room for {self._max_rank}"
             )
+        room.require(checkpoint, room.available())
         assert self._llm is not None
         stop = _stop_id(self._tokenizer, checkpoint)
         self._loras += 1
@@ -98,6 +106,25 @@ class VllmEngine:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise BadCheckpoint(f"{manifest.version}: vLLM cannot load this adapter: {reason[0]}") from error
         self._held[manifest.version] = _Held(stop, lora)
+
+    async def swap(self, checkpoint: Checkpoint) -> None:
+        """Load full weights into the engine that runs. Raises BadCheckpoint or EngineFailure."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        full, version = self._full, checkpoint.manifest.version
+        if checkpoint.manifest.kind is not Kind.FULL or full is None:
+            raise BadCheckpoint(f"{version} {_NEEDS_RESTART}")
+        await asyncio.to_thread(full.model.holds, checkpoint)
+        stop = _stop_id(self._tokenizer, checkpoint)
+        held, self._held = self._held, {}
+        try:
+            await full.swap(checkpoint)
+        except BadCheckpoint:
+            self._held = held
+            raise
+        except EngineDeadError as error:
+            raise EngineFailure("the vLLM engine process has died") from error
+        self._held = {version: _Held(stop, None)}
 
     async def remove(self, version: str) -> None:
         """Unload an adapter."""
@@ -117,7 +144,9 @@ class VllmEngine:
 
         if self._llm is None:
             raise EngineFailure("the engine is not loaded")
-        held = self._held[version]
+        held = self._held.get(version)
+        if held is None:
+            raise Replaced(f"{version} is not held")
         prompt: Any = {"prompt_token_ids": list(tokens)}
         final: Any = None
         try:
@@ -128,6 +157,8 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineFailure("the vLLM engine process has died") from error
         completion = final.outputs[0]
+        if self._held.get(version) is not held:
+            raise Replaced(f"{version} was swapped for other weights")
         return Generation(
             text=completion.text,
             prompt_tokens=len(tokens),
@@ -144,8 +175,12 @@ class VllmEngine:
     async def shutdown(self) -> None:
         """End the engine process."""
         self._closing = True
+        await self._end()
+
+    async def _end(self) -> None:
         if self._llm is not None:
             llm, self._llm = self._llm, None
+            self._held.clear()
             await _in_thread(lambda: llm.shutdown(timeout=0))
 
 
@@ -164,9 +199,12 @@ def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int) ->
 
 
 def fits(checkpoint: Checkpoint, settings: RoleSettings) -> None:
-    """Raises BadCheckpoint when an adapter is not for this backbone, or is not of the rank that its manifest says."""
+    """Raises BadCheckpoint when full weights are not whole, and when an adapter is not for this backbone or not of the
+    rank that its manifest says.
+    """
     manifest, directory = checkpoint.manifest, checkpoint.directory
     if manifest.kind is Kind.FULL:
+        Model.of(checkpoint)
         return
     if manifest.backbone != settings.backbone_name:
         raise BadCheckpoint(
@@ -195,6 +233,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
+        "load_format": "safetensors",  # never a pickle that lies beside them
         "enable_prefix_caching": True,
         "structured_outputs_config": {"backend": "xgrammar"},
         "disable_log_stats": True,

@@ -1,15 +1,13 @@
 """The weights that a replica serves: one checkpoint for good, or those that its role releases (`services.released`)."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.engine import Engine
 from services.role import RoleBehaviour
 from services.turn import RoleTurns
 from umi.manifest import Checkpoint
-from umi.trajectory import Trajectory
-from umi.wire import Difference, Replica, RoleReply
+from umi.wire import Difference, Replica, RoleReply, RoleRequest
 
 
 class Weights(Protocol):
@@ -23,11 +21,14 @@ class Weights(Protocol):
         """Goes on until it is cancelled. Raises EngineFailure when the engine is gone."""
         ...
 
-    def turns(self, run_id: str, pinned: str | None) -> AbstractAsyncContextManager[RoleTurns]:
-        """The turns of a run's version, which stays in memory until the block is left."""
+    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
+        """The turn, by the run's version; `retried` is told of a text that was thrown away.
+
+        Raises as RoleTurns does.
+        """
         ...
 
-    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+    def answered(self, asked: RoleRequest, reply: RoleReply, is_idle: bool) -> None:
         """Told of every answer, after it; `is_idle` while nothing else is waiting or running."""
         ...
 
@@ -57,12 +58,11 @@ class FixedWeights:
     async def follow(self) -> None:
         """There is nothing to follow."""
 
-    @asynccontextmanager
-    async def turns(self, run_id: str, pinned: str | None) -> AsyncGenerator[RoleTurns]:
-        """Always the same."""
-        yield self._turns
+    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
+        """Always by the same version."""
+        return await self._turns.take(asked.trajectory, retried)
 
-    def answered(self, run_id: str, trajectory: Trajectory, reply: RoleReply, is_idle: bool) -> None:
+    def answered(self, asked: RoleRequest, reply: RoleReply, is_idle: bool) -> None:
         """Nobody else is to take the turn."""
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from umi.errors import BadCheckpoint, BadInput, Outdated
-from umi.manifest import FILE_NAME, TEMPLATE_NAME, VERSION, Checkpoint
+from umi.manifest import FILE_NAME, TEMPLATE_NAME, VERSION, Checkpoint, Kind
 from umi.release import Release
 from umi.roles import Role
 
@@ -35,9 +35,10 @@ class Registry:
     def add(self, source: Path, role: Role) -> Checkpoint:
         """Copy a checkpoint into the registry and return the copy.
 
-        Raises BadCheckpoint when it is not whole or not for the role; BadInput when the version is there already with
-        other content.
+        Raises BadCheckpoint when it is not whole, not for the role or too large for the disk; BadInput when the version
+        is there already with other content.
         """
+        self._require_room(source)
         checkpoint = Checkpoint.open(source)
         checkpoint.serves(role)
         target = self._directory(role, checkpoint.manifest.version)
@@ -107,8 +108,8 @@ class Registry:
     def change(self, role: Role, make: Callable[[Release | None], Release], expected: int | None = None) -> Release:
         """Replace a role's release with what `make` makes of it, on disk when this returns.
 
-        Every version it names is verified first. Raises Outdated when the generation is not the `expected` one, and
-        whatever `make` raises.
+        Every version it names is verified first. Raises BadInput for full weights beside others, Outdated when the
+        generation is not the `expected` one, and whatever `make` raises.
         """
         with self._locked(role):
             before = self.release(role)
@@ -118,9 +119,19 @@ class Registry:
                 raise Outdated(f"the {role} is at generation {generation}{by}, not {expected}: look again, then decide")
             after = make(before)
             for version in after.versions:
-                self.open(role, version)
+                served_alone(self.open(role, version), after)
             self._write(role, after)
         return after
+
+    def _require_room(self, source: Path) -> None:
+        needed = sum(path.stat().st_size for path in source.iterdir() if path.is_file()) if source.is_dir() else 0
+        self.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.root).free
+        if needed > free:
+            raise BadCheckpoint(
+                f"{source} has {needed / 2**20:,.0f} MiB, the registry's disk only {free / 2**20:,.0f} MiB left: "
+                f"remove old versions below {self.root / 'versions'}"
+            )
 
     def _same(self, checkpoint: Checkpoint, role: Role) -> Checkpoint:
         there = self.open(role, checkpoint.manifest.version)
@@ -154,6 +165,16 @@ class Registry:
         with (folder / f".{role}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def served_alone(checkpoint: Checkpoint, release: Release) -> None:
+    """Raises BadInput when `checkpoint` is full weights and `release` names other versions as well."""
+    if checkpoint.manifest.kind is Kind.FULL and len(release.versions) > 1:
+        raise BadInput(
+            f"{checkpoint.manifest.version} is full weights, and a replica that holds such holds nothing beside them: "
+            "it can be released, but it can neither be a canary or a shadow nor have one",
+            "version",
+        )
 
 
 def _sync(path: Path) -> None:

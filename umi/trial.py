@@ -17,22 +17,32 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Tally(Frozen):
-    """What one version has done: turns taken, those that failed (unusable text, twice), and their seconds together."""
+    """What one version has done: turns taken, those that failed (unusable text, twice), and their seconds together.
+
+    `unusable` are the texts that broke the role's grammar, those that a second try made good as well. `runs` are those
+    that a turn of it ended, and `steps` the steps that they had then; a caller's turn never ends a run.
+    """
 
     turns: int = 0
     failed: int = 0
     seconds: float = 0.0
+    unusable: int = 0
+    runs: int = 0
+    steps: int = 0
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together: the same version on two replicas."""
-        return Tally(
-            turns=self.turns + other.turns, failed=self.failed + other.failed, seconds=self.seconds + other.seconds
-        )
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in Tally.model_fields})
 
     @property
     def mean_seconds(self) -> float:
         """Of a turn; 0 before the first."""
         return self.seconds / self.turns if self.turns else 0.0
+
+    @property
+    def mean_steps(self) -> float:
+        """Of a run; 0 before the first."""
+        return self.steps / self.runs if self.runs else 0.0
 
 
 class Rules(Frozen):
@@ -50,6 +60,8 @@ class Rules(Frozen):
     """Chance of rolling back one that is as good."""
     slower: Annotated[float, Field(gt=1)] = 1.5
     """How many times slower a promoted canary may be."""
+    longer: Annotated[float, Field(gt=1)] = 1.5
+    """How many times more steps its runs may have."""
 
 
 class Verdict(StrEnum):
@@ -73,6 +85,9 @@ def judge(stable: Tally, canary: Tally, rules: Rules) -> tuple[Verdict, str]:
     if canary.mean_seconds > rules.slower * stable.mean_seconds:
         times = canary.mean_seconds / stable.mean_seconds if stable.mean_seconds else float("inf")
         return Verdict.ROLL_BACK, f"{times:.1f} times slower than stable over {canary.turns} turns"
+    if canary.mean_steps > rules.longer * stable.mean_steps > 0:
+        steps = f"{canary.mean_steps:.1f} steps, stable {stable.mean_steps:.1f}"
+        return Verdict.ROLL_BACK, f"a run takes {steps}, over {canary.runs} runs"
     if weight <= log(rules.wrong_promotion / (1 - rules.wrong_rollback)):
         return Verdict.PROMOTE, f"as good as stable: {counts}"
     return Verdict.GO_ON, f"not clear yet: {counts}"

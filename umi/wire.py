@@ -102,6 +102,8 @@ class Replica(Frozen):
     swaps: int = 0
     swap_seconds: float | None = None
     """What the newest take-over took, from seeing the release to serving it."""
+    pause_seconds: float | None = None
+    """How long no text was written while full weights were last replaced; None when there never were any."""
     tallies: dict[str, Tally] = Field(default_factory=dict[str, Tally])
     """What each resident version has done on this replica."""
     agreement: Agreement | None = None
