@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CONFIG = "config.json"
-_SAYS_NOTHING = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
+_SAYS_NOTHING = {"_name_or_path", "_model_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
 """Keys of a model's configuration that do not change what is computed from its weights."""
 _TOKENIZER = re.compile(r"tokenizer.*|vocab\..*|merges\.txt|special_tokens_map\.json|added_tokens\.json")
 _LONGEST_HEADER = 100 * 2**20  # what safetensors itself accepts

@@ -12,6 +12,7 @@ import typer
 from training.commands_formats import compare_instances, inspect
 from training.commands_metrics import metrics
 from training.commands_static import static
+from training.merge import merge
 from training.process import keep_freed_memory
 from umi.manifest import ALL_ROLES
 from umi.roles import Role
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from training.records import Record
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-for command in (inspect, compare_instances, metrics, static):
+for command in (inspect, compare_instances, metrics, static, merge):
     app.command()(command)
 
 Tasks = Annotated[Path, typer.Option(help="Folder of task files.")]

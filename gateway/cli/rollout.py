@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gateway.cli import tallies
 from gateway.cli.api import Failed
 from gateway.cli.ask import plain
 from gateway.cli.replicas import Report, reports
@@ -16,7 +17,7 @@ from gateway.settings import Settings
 from umi.registry import Registry
 from umi.release import Action, Release, promoted, rolled_back
 from umi.roles import Role
-from umi.trial import Rules, Tally, Verdict, judge
+from umi.trial import Rules, Verdict, judge
 
 
 def status(
@@ -42,6 +43,9 @@ def status(
         row = (report.role, urlsplit(report.url).netloc, str(report.generation or "-"), report.stable, report.canary)
         table.add_row(*row, _agreement(report), plain(state))
     Console().print(table)
+    counts = tallies.table(found, wanted)
+    if counts.row_count:
+        Console().print("", counts, sep="\n")
     raise typer.Exit(1 if behind else 0)
 
 
@@ -52,7 +56,7 @@ def watch(
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
     registry: Folder = DEFAULT,
 ) -> None:
-    """Watch a canary until it is promoted or rolled back, by a sequential test of its failures and its speed.
+    """Watch a canary until it is promoted or rolled back: by a sequential test of its failures, by its speed and steps.
 
     The counts are those of all replicas since they loaded the two versions. Exits with 1 when it was rolled back.
     """
@@ -62,13 +66,15 @@ def watch(
         if now is None or now.canary is None:
             raise Failed(f"The {role} has no canary. Begin a trial with: umi weights canary {role} VERSION")
         found = reports({role: Settings().role_urls[role]})
-        verdict, why = judge(_tally(found, now.stable), _tally(found, now.canary.version), rules)
+        stable, canary = (tallies.tally(found, role, version) for version in (now.stable, now.canary.version))
+        verdict, why = judge(stable, canary, rules)
         if why != said:
             print(f"{now.canary.version}: {verdict}: {why}", flush=True)
             said = why
         if verdict is not Verdict.GO_ON:
             break
         time.sleep(every)
+    Console().print(tallies.table(found, {role: now}))
     action, step = (Action.PROMOTE, promoted) if verdict is Verdict.PROMOTE else (Action.ROLLBACK, rolled_back)
     by = decided(action, "umi weights watch", why)
     change(registry, role, now.generation, lambda before: step(before, by))
@@ -82,10 +88,3 @@ def _behind(report: Report, release: Release | None) -> bool:
 def _agreement(report: Report) -> str:
     shadow = report.agreement
     return f"{shadow.version}: {shadow.same} of {shadow.turns}" if shadow else ""
-
-
-def _tally(found: list[Report], version: str) -> Tally:
-    total = Tally()
-    for report in found:
-        total = total.plus(report.tallies.get(version, Tally()))
-    return total

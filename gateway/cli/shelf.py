@@ -2,6 +2,7 @@
 
 import getpass
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -26,14 +27,23 @@ def change(registry: Path, role: Role, generation: int | None, make: Callable[[R
             raise BadInput(f"the {role} has no release yet; make one with: umi weights release {role} VERSION", "role")
         return make(before)
 
-    say(done(lambda: Registry(registry).change(role, from_release, generation)))
+    shelf = Registry(registry)
+    say(shelf, done(lambda: shelf.change(role, from_release, generation)))
 
 
-def say(release: Release) -> None:
-    """What is served, in a line."""
+def say(shelf: Registry, release: Release) -> None:
+    """What is served, in a line; and in another, that it needs a restart when no replica can load it as it runs."""
     trial = f", {release.canary.version} on {release.canary.share:.0%} of the runs" if release.canary else ""
     after = f"; {release.shadow.version} shadows {release.shadow.share:.0%}" if release.shadow else ""
     print(f"{release.role}: generation {release.generation} serves {release.stable}{trial}{after}")
+
+    with suppress(BadInput, IndexError):
+        old, new = (shelf.open(release.role, one.stable).manifest for one in (release.history[-1], release))
+        if (old.kind, old.backbone) != (new.kind, new.backbone):
+            print(
+                f"{new.version} ({new.kind}, {new.backbone}) needs an engine of its own: restart every {release.role}; "
+                f"until then they serve {old.version} ({old.kind}, {old.backbone})"
+            )
 
 
 def decided(action: Action, who: str, why: str) -> Change:

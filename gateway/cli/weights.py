@@ -12,6 +12,7 @@ from gateway.cli.api import Failed
 from gateway.cli.ask import plain
 from gateway.cli.rollout import status, watch
 from gateway.cli.shelf import DEFAULT, Folder, change, decided, done, say
+from gateway.cli.tallies import use
 from umi.errors import BadInput
 from umi.registry import Registry
 from umi.release import Action, Release, first, promoted, released, rolled_back, shadowed, tried, unshadowed
@@ -58,7 +59,7 @@ def list_versions(registry: Folder = DEFAULT) -> None:
                 table.add_row(role, version, plain(f"broken: {error}"), "", "")
                 continue
             stage, loss = manifest.training.get("stage", ""), manifest.metrics.get("final_loss", "")
-            table.add_row(role, version, _use(release, version), plain(str(stage)), str(loss))
+            table.add_row(role, version, use(release, version), plain(str(stage)), str(loss))
     Console().print(table if table.row_count else "No versions yet. Add one with: umi weights add ROLE DIRECTORY")
 
 
@@ -88,7 +89,8 @@ def release(
     def make(before: Release | None) -> Release:
         return first(role, version, by) if before is None else released(before, version, by)
 
-    say(done(lambda: Registry(registry).change(role, make, generation)))
+    shelf = Registry(registry)
+    say(shelf, done(lambda: shelf.change(role, make, generation)))
 
 
 @app.command()
@@ -140,13 +142,3 @@ def rollback(role: Role, who: Who = "", why: Why = "", generation: Expected = No
     """End a trial; without one, go back to the stable version before this one."""
     by = decided(Action.ROLLBACK, who, why)
     change(registry, role, generation, lambda before: rolled_back(before, by))
-
-
-def _use(release: Release | None, version: str) -> str:
-    if release is None:
-        return ""
-    if version == release.stable:
-        return "stable"
-    if release.shadow and release.shadow.version == version:
-        return f"shadow ({release.shadow.share:.0%})"
-    return f"canary ({release.canary.share:.0%})" if release.canary and release.canary.version == version else ""

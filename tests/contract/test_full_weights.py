@@ -1,4 +1,4 @@
-"""Full weights that are replaced in place, with scripted engines: who waits, whose answers are seen, what is refused."""
+"""Full weights that are replaced in place, with scripted engines: who waits, whose answers are seen."""
 
 import asyncio
 import json

@@ -21,6 +21,7 @@ from services.settings import RoleSettings
 from tests.checkpoints import bare
 from tests.fakes import call, free_port, plan, serve
 from tests.world import World
+from umi.manifest import Kind
 from umi.registry import Registry
 from umi.release import Action, Change, first
 from umi.roles import Role, Turn
@@ -140,6 +141,10 @@ def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_
     assert "v9: there is no such version" in weights("release", "caller", "v9")
     again = weights("add", "caller", str(tmp_path / "v2"), "--release")
     assert again == "caller: generation 5 serves v2\n"
+    weights("add", "caller", str(bare(tmp_path / "v3", version="v3", kind=Kind.FULL).directory))
+    said = weights("release", "caller", "v3")
+    assert "v3 (full, SmolLM2-135M-Instruct) needs an engine of its own: restart every caller" in said
+    assert "neither be a canary" in weights("canary", "caller", "v2")
 
 
 def test_a_watched_canary_that_fails_more_often_is_rolled_back_with_the_reason(tmp_path: Path) -> None:
@@ -164,6 +169,7 @@ def test_a_watched_canary_that_fails_more_often_is_rolled_back_with_the_reason(t
         result = runner.invoke(create_cli(), ["weights", "watch", "planner"])
     assert result.exit_code == 1
     assert "v2: roll back: fails more often" in result.output
+    assert "texts unusable" in result.output
     release = shelf.release(Role.PLANNER)
     assert release is not None
     assert (release.stable, release.canary, release.who) == ("v1", None, "umi weights watch")

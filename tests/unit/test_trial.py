@@ -32,6 +32,15 @@ def test_the_verdict_follows_failures_and_seconds(canary: Tally, verdict: Verdic
     assert why in reason
 
 
+@pytest.mark.parametrize(("steps", "verdict"), [(160, Verdict.ROLL_BACK), (140, Verdict.PROMOTE)])
+def test_a_canary_whose_runs_take_many_more_steps_is_rolled_back(steps: int, verdict: Verdict) -> None:
+    stable = STABLE.plus(Tally(runs=1000, steps=2000))
+    canary = tally(400, 4).plus(Tally(runs=50, steps=steps))
+    found, reason = judge(stable, canary, RULES)
+    assert found is verdict
+    assert found is Verdict.PROMOTE or "a run takes 3.2 steps, stable 2.0, over 50 runs" in reason
+
+
 def test_nothing_is_promoted_before_stable_has_been_seen_as_well() -> None:
     assert judge(tally(10, 0), tally(1000, 0), RULES)[0] is Verdict.GO_ON
 

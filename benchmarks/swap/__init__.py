@@ -1,0 +1,1 @@
+"""Swapping weights under load: `python -m benchmarks.swap`."""
