@@ -40,7 +40,7 @@ train: tasks ## both stages of training into checkpoints/ (hours on two cores; g
 eval-toolbench: setup ## the paper's static metrics on annotated trajectories: make eval-toolbench DATA=file
 	$(BIN)/python -m training static $(DATA)
 
-bench-swap: setup ## 50 releases of the planner under load: failures, mixed runs, seconds to serve
+bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
 	$(BIN)/python -m benchmarks.swap
 
 eval-examples: tasks ## task success of the three roles and of the single model, through the running stack

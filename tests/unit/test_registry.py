@@ -1,6 +1,7 @@
 """The registry on disk: versions that never change, releases of which one operator wins."""
 
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -59,6 +60,14 @@ def test_what_is_broken_or_for_another_role_is_not_added(registry: Registry, tmp
     with pytest.raises(BadCheckpoint, match="differs from the manifest"):
         registry.add(broken, Role.PLANNER)
     assert registry.versions(Role.PLANNER) == []
+
+
+def test_a_version_larger_than_the_disk_is_not_even_read(registry: Registry, tmp_path: Path) -> None:
+    huge = bare(tmp_path / "huge", version="huge").directory
+    with (huge / "adapter_model.safetensors").open("wb") as file:
+        file.truncate(shutil.disk_usage(tmp_path).free + 2**30)
+    with pytest.raises(BadCheckpoint, match="remove old versions below"):
+        registry.add(huge, Role.PLANNER)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "x" * 65])
