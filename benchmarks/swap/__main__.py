@@ -48,6 +48,7 @@ def main(
             parts += asyncio.run(adapters(house, of_adapters, source, folder, adapter_swaps, at_once, pause))
             parts += asyncio.run(full_weights(house, of_full, urls, full_swaps, at_once, 2 * pause))
             house.stop(Role.CALLER, Role.SUMMARIZER, "tools")
+            house.start(Role.PLANNER)
             victims = {
                 "planner": (of_adapters, urls[Role.PLANNER], ("swap-0", "swap-1")),
                 "planner-full": (of_full, f"http://127.0.0.1:{ROLE_PORT + 4}", (A, B)),

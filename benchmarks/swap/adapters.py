@@ -22,7 +22,7 @@ _CONVERGENCES = 5
 async def adapters(
     house: House, registry: Registry, source: Path, folder: Path, swaps: int, at_once: int, pause: float
 ) -> list[Part]:
-    """Both parts about adapters; leaves the first planner, the caller, the summarizer and the tools running."""
+    """Both parts about adapters; leaves the caller, the summarizer and the tools running."""
     for number in range(swaps + 2 * _CONVERGENCES):
         registry.add(renamed(source, f"swap-{number}", folder), Role.PLANNER)
     house.tools()
@@ -42,9 +42,8 @@ async def adapters(
             took.append(seconds)
             refused += [problem] if problem else []
         await asyncio.to_thread(_converge, both, house, registry, (planner, second), swaps)
-        probe = cases(registry.open(Role.PLANNER, registry.versions(Role.PLANNER)[0]))[0].trajectory
-        good = replica(planner).stable
-        assert good is not None
+        good = f"swap-{swaps + 2 * _CONVERGENCES - 1}"
+        probe = cases(registry.open(Role.PLANNER, good))[0].trajectory
         await asyncio.to_thread(refuse, broken, registry, planner, good, OF_ADAPTERS, probe)
         await asyncio.to_thread(refuse_without_disk, broken, registry, folder / "huge")
     part.add("runs finished during this and the next two parts", seen.runs)
@@ -55,7 +54,7 @@ async def adapters(
     part.add("the slowest", f"{max(took):.2f} s")
     touched = sum(replica(url).swaps for url in others) - sum(before)
     part.add("swaps of the other two roles", touched, "0", touched == 0)
-    house.stop("gateway")
+    house.stop("gateway", Role.PLANNER)
     return [part, both, broken]
 
 

@@ -29,16 +29,17 @@ async def full_weights(
     gateway = house.gateway(others | {Role.PLANNER: planner})
     part = Part(f"{swaps} full-weight swaps of the planner, {at_once} runs at all times")
     broken = Part("broken full weights, under the same load")
-    version, pauses, took, refused = A, list[float](), list[float](), list[str]()
+    pauses, took, refused = list[float](), list[float](), list[str]()
     async with load(gateway, at_once) as seen:
         for number in tqdm(range(swaps), desc="full-weight swaps"):
             await asyncio.sleep(pause)
-            version = A if number % 2 else B
-            seconds, problem = await asyncio.to_thread(taken_over, planner, release(registry, version))
+            wanted = release(registry, A if number % 2 else B)
+            seconds, problem = await asyncio.to_thread(taken_over, planner, wanted)
             took.append(seconds)
             refused += [problem] if problem else []
             pauses.append(replica(planner).pause_seconds or 0.0)
-        await asyncio.to_thread(refuse, broken, registry, planner, version, OF_FULL_WEIGHTS, probes[0])
+        await asyncio.to_thread(taken_over, planner, release(registry, A))
+        await asyncio.to_thread(refuse, broken, registry, planner, A, OF_FULL_WEIGHTS, probes[0])
     part.add("runs finished during this and the next part", seen.runs)
     part.none("failed requests", seen.failed)
     part.none("good releases refused", refused)

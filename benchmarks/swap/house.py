@@ -54,7 +54,7 @@ class House:
         """Start a gateway on these roles, with the example tools registered once it is ready; returns its address."""
         env = {f"UMI_{role.upper()}_URL": url for role, url in roles.items()}
         env |= {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(GATEWAY_PORT)}
-        env["UMI_DATABASE"] = f"sqlite:///{self._folder}/runs.db"
+        env["UMI_DATABASE"] = f"sqlite:///{self._folder}/runs-of-{roles[Role.PLANNER].rpartition(':')[2]}.db"
         command = (sys.executable, "-m", "gateway")
         url = self._add(Service("gateway", command, f"http://127.0.0.1:{GATEWAY_PORT}/readyz", env))
         self.wait("tools", "gateway")

@@ -22,6 +22,7 @@ def kills(
     """Kill replicas at random moments of swaps and start them again, all victims at the same time."""
     part, rng = Part("kill -9 at random moments of a swap, without load"), random.Random(4)
     wrong, moments = list[str](), list[float]()
+    house.wait(*victims)
     for number in tqdm(range(-(-count // len(victims))), desc="kills"):
         for name, (registry, _, versions) in victims.items():
             release(registry, versions[number % 2])

@@ -68,7 +68,7 @@ def forge(registry: Registry, version: str) -> Release:
     return after
 
 
-def taken_over(url: str, wanted: Release, patience: float = 60.0) -> tuple[float, str | None]:
+def taken_over(url: str, wanted: Release, patience: float = 120.0) -> tuple[float, str | None]:
     """Seconds until a replica serves a release or says why it does not, and that reason."""
     started = time.monotonic()
     while time.monotonic() - started < patience:
