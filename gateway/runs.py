@@ -8,8 +8,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,9 +18,10 @@ from gateway.events import Event, Outcome, Payload, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
 from gateway.past import Past, past_of, tools_of
-from gateway.problems import Conflict
-from gateway.store import Claim, Lease, Store
+from gateway.problems import Conflict, NotStored, TooMany
+from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
 from gateway.toolsets import Catalogue, Tool
+from gateway.turns import Turns
 
 _log = logging.getLogger("umi.gateway")
 
@@ -29,9 +30,15 @@ class Runs:
     """Starts runs and writes their events to the store; an async context manager that keeps the leases meanwhile."""
 
     def __init__(
-        self, loop: Loop, store: Store, metrics: Metrics, catalogue: Callable[[], Catalogue], lease_seconds: float
+        self,
+        loop: Loop,
+        store: RunStore,
+        metrics: Metrics,
+        catalogue: Callable[[str], Awaitable[Catalogue]],
+        turns: Turns,
+        lease_seconds: float,
     ) -> None:
-        self._loop, self._store, self._metrics = loop, store, metrics
+        self._loop, self._store, self._metrics, self._turns = loop, store, metrics, turns
         self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
         self._running: dict[str, _Run] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -52,6 +59,7 @@ class Runs:
 
     async def start(
         self,
+        key: Key,
         query: str,
         tools: dict[str, Tool],
         max_steps: int,
@@ -59,11 +67,11 @@ class Runs:
         claim: Claim | None = None,
         catalogue: Catalogue | None = None,
     ) -> str:
-        """Begin a run and return its id; its first event is stored by then.
+        """Begin a run for whoever has `key` and return its id; its first event is stored by then.
 
         More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
-        when that claim was for another request.
+        when that claim was for another request, and TooMany when the key's limits leave no room.
         """
         run_id = uuid.uuid4().hex
         created = RunCreated(
@@ -73,12 +81,14 @@ class Runs:
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
         )
-        taken = await self._store.create(Event.of(run_id, 0, created), claim, self._lease)
+        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease)
+        if isinstance(taken, Exceeded):
+            raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
         if taken is not None:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), 1)
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), key.tenant, 1)
         return run_id
 
     async def finished(self, run_id: str) -> None:
@@ -112,9 +122,9 @@ class Runs:
         """Renew the leases, and take over runs whose gateway is gone."""
         while True:
             try:
-                await self._store.renew(self._lease)
-                for run_id in await self._store.take_orphans(self._lease, time.time()):
-                    await self._resume(run_id)
+                await self._store.renew(self._lease, self._running)
+                for run in await self._store.take_orphans(self._lease, time.time()):
+                    await self._resume(run)
             except SQLAlchemyError:
                 _log.exception("the leases could not be renewed; trying again")
             await asyncio.sleep(self._lease_seconds / 3)
@@ -123,36 +133,65 @@ class Runs:
     def _lease(self) -> Lease:
         return Lease(owner=self._owner, until=time.time() + self._lease_seconds)
 
-    async def _resume(self, run_id: str) -> None:
-        events = await self._store.events(run_id)
+    async def _resume(self, run: Taken) -> None:
+        events = await self._store.events(run.run_id)
         created = events[0].payload
         assert isinstance(created, RunCreated)
-        known = self._catalogue()
+        known = await self._catalogue(run.tenant)
         tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
         left = events[0].at + created.deadline_seconds - time.time()
-        job = Job(run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
-        _log.info("going on with run %s from its event %d", run_id, events[-1].seq)
-        self._begin(job, events[-1].seq + 1, past_of(job.trajectory, events))
+        job = Job(run.run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
+        _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
+        self._begin(job, run.tenant, events[-1].seq + 1, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, seq: int, past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._store, self._metrics, seq)
-        task = asyncio.create_task(self._loop.run(job, log.append, past), name=f"run {job.run_id}")
-        self._running[job.run_id] = _Run(task, log)
-        task.add_done_callback(lambda _: self._running.pop(job.run_id, None))
+    def _begin(self, job: Job, tenant: str, seq: int, past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, seq)
+        task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
+        run = self._running[job.run_id] = _Run(task, log)
+        task.add_done_callback(lambda _: self._over(job.run_id, run))
+
+    async def _go(self, job: Job, tenant: str, log: "_Log", past: Past | None) -> None:
+        """Wait for the run's turn and take it. Waiting is a part of the run's time."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(job.deadline_seconds):
+                await self._turns.take(tenant)
+        except TimeoutError:
+            await log.append(RunCompleted(outcome=Outcome.DEADLINE, seconds=time.monotonic() - began))
+            return
+        try:
+            left = job.deadline_seconds - (time.monotonic() - began)
+            await self._loop.run(replace(job, deadline_seconds=left), log.append, past)
+        finally:
+            self._turns.give_back(tenant)
+
+    def _over(self, run_id: str, run: "_Run") -> None:
+        """A run's task has ended. One that could not store its events is left: its lease lapses, its log is whole."""
+        if self._running.get(run_id) is run:
+            del self._running[run_id]
+        if not run.task.cancelled() and (error := run.task.exception()):
+            _log.error("run %s does not go on here: %s", run_id, error, exc_info=error)
 
 
 class _Log:
-    """Numbers a run's events, from `seq` on."""
+    """Numbers a run's events, from `seq` on. After one that was not stored there is no next: it would leave a gap."""
 
-    def __init__(self, run_id: str, store: Store, metrics: Metrics, seq: int) -> None:
-        self._run_id, self._store, self._metrics, self._next = run_id, store, metrics, seq
+    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, seq: int) -> None:
+        self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
+        self._broken: NotStored | None = None
         self.has_ended = False
 
     async def append(self, payload: Payload) -> None:
+        if self._broken is not None:
+            raise self._broken
         event = Event.of(self._run_id, self._next, payload)
         self.has_ended |= event.is_last
         self._next += 1  # before waiting: a wait that is cancelled does not take the event back
-        await self._store.append(event)
+        try:
+            await self._store.append(self._owner, event)
+        except NotStored as error:
+            self._broken = error
+            raise
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome)
 
@@ -161,6 +200,6 @@ class _Log:
 class _Run:
     """A run that goes on here."""
 
-    task: asyncio.Task[RunCompleted]
+    task: asyncio.Task[None]
     log: _Log
     started: float = field(default_factory=time.monotonic)
