@@ -2,23 +2,18 @@
 
 import re
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Annotated
 
-import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.cli.api import Failed
-from gateway.settings import Settings
-from gateway.store import Database, Scope, keys
+from gateway.cli.common import DatabaseUrl, transaction
+from gateway.store import Scope, keys
 from gateway.store.rows import NAME, TENANT
 
 app = typer.Typer(no_args_is_help=True, help="API keys: what their tenants may do, and how much of it.")
-DatabaseUrl = Annotated[str | None, typer.Option(help="The gateway's database; UMI_DATABASE when absent.")]
 
 
 @app.command()
@@ -38,7 +33,7 @@ def create(
     """Make a key and print it. It is shown this once; only its hash is kept."""
     _check("--tenant", tenant, TENANT)
     _check("--name", name, NAME)
-    with _transaction(database) as connection:
+    with transaction(database) as connection:
         secret = keys.create(
             connection,
             tenant,
@@ -54,7 +49,7 @@ def create(
 @app.command(name="list")
 def list_keys(database: DatabaseUrl = None) -> None:
     """All keys, revoked ones as well, and what they have used today."""
-    with _transaction(database) as connection:
+    with transaction(database) as connection:
         found, used = keys.every(connection), keys.used_today(connection)
     table = Table("id", "tenant", "name", "scopes", "a minute", "at once", "tokens today", "made", "revoked", box=None)
     for key in found:
@@ -72,23 +67,10 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="As `umi keys list` shows it.")], database: DatabaseUrl = None
 ) -> None:
     """Let a key be none from now on; gateways notice within a second. Runs that it began go on."""
-    with _transaction(database) as connection:
+    with transaction(database) as connection:
         if not keys.revoke(connection, key):
             raise Failed(f"There is no key {key} to revoke: see umi keys list")
     print(f"{key}: revoked")
-
-
-@contextmanager
-def _transaction(url: str | None) -> Generator[sa.Connection]:
-    try:
-        database = Database(url or Settings().database)
-        database.migrate()
-        with database.transaction() as connection:
-            yield connection
-        database.close()
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise Failed(f"The database cannot be used: {reason}") from error
 
 
 def _check(option: str, value: str, pattern: str) -> None:

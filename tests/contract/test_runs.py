@@ -85,6 +85,7 @@ def test_a_run_that_goes_on_elsewhere_cannot_be_cancelled_here(world: World) -> 
     other = world.start()
     run_id = begin(world)
     assert httpx.post(f"{other}/v1/runs/{run_id}/cancel", trust_env=False).status_code == 409
+    finished(world, run_id)
 
 
 def test_the_same_request_with_the_same_key_is_one_run(world: World) -> None:

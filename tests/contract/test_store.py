@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from gateway.events import Event, Outcome, Planned, RunCompleted, RunCreated
 from gateway.problems import NotStored
 from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, ToolsetRow, digest, keys
+from gateway.store.retention import prune
 from gateway.store.tables import metadata
 from tests.fakes import USAGE, plan
 from umi.roles import Turn
@@ -220,3 +221,16 @@ async def test_a_toolset_is_a_tenants_own(stores: tuple[Store, Store]) -> None:
     ]
     await second.toolsets.delete("acme", "t")
     assert [row.tenant for row in await first.toolsets.all()] == ["other"]
+
+
+async def test_old_runs_that_have_ended_are_forgotten_and_nothing_else(stores: tuple[Store, Store]) -> None:
+    store = stores[0]
+    claim = Claim(key="k", digest="d")
+    for run_id in ("ended", "goes on"):
+        await begin(store, run_id, claim=claim if run_id == "ended" else None)
+    await store.runs.append("a", completed("ended", 1))
+    for before, forgotten in ((time.time() - 60, 0), (time.time() + 60, 1), (time.time() + 60, 0)):
+        assert await store.database.write(lambda connection, at=before: prune(connection, at)) == forgotten
+    assert [row.run_id for row in await store.runs.page(LOCAL.tenant, 50)] == ["goes on"]
+    assert await store.runs.events("ended") == []
+    assert await begin(store, "another", claim=claim) is None
