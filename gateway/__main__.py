@@ -1,6 +1,7 @@
 """Serve the gateway: python -m gateway. Settings come from the environment, see gateway/settings.py."""
 
 import ipaddress
+import math
 import sys
 
 import uvicorn
@@ -29,7 +30,8 @@ def main() -> None:
         )
         sys.exit(2)
     # Streams of unfinished runs would hold the shutdown up for ever.
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=3)
+    drain = math.ceil(settings.drain_seconds)
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=drain)
 
 
 def is_loopback(host: str) -> bool:

@@ -48,7 +48,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
         loop = Loop(roles, dispatcher, metrics)
         turns = Turns(settings.max_running)
-        runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds)
+        runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
         yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, tool_client)
 

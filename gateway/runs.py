@@ -37,9 +37,11 @@ class Runs:
         catalogue: Callable[[str], Awaitable[Catalogue]],
         turns: Turns,
         lease_seconds: float,
+        drain_seconds: float,
     ) -> None:
         self._loop, self._store, self._metrics, self._turns = loop, store, metrics, turns
         self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
+        self._drain_seconds, self._is_leaving = drain_seconds, False
         self._running: dict[str, _Run] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -48,7 +50,10 @@ class Runs:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop all runs where they are, and leave them to whoever comes next."""
+        """Give runs a while to end, stop the others where they are, and leave them to whoever comes next."""
+        self._is_leaving = True
+        if self._running:
+            await asyncio.wait([run.task for run in self._running.values()], timeout=self._drain_seconds)
         tasks: list[asyncio.Task[Any]] = [run.task for run in self._running.values()]
         if self._keeper is not None:
             tasks.append(self._keeper)
@@ -95,7 +100,9 @@ class Runs:
         """Returns when the run has ended, here or in another gateway. Cancelling the wait leaves the run alone."""
         if run := self._running.get(run_id):
             await asyncio.wait([run.task])
-        elif await self._store.outcome(run_id) is None:
+            if run.log.is_whole:
+                return
+        if await self._store.outcome(run_id) is None:
             async for _ in self._store.follow(run_id, patience=1.0):
                 pass
 
@@ -123,8 +130,9 @@ class Runs:
         while True:
             try:
                 await self._store.renew(self._lease, self._running)
-                for run in await self._store.take_orphans(self._lease, time.time()):
-                    await self._resume(run)
+                if not self._is_leaving:
+                    for run in await self._store.take_orphans(self._lease, time.time()):
+                        await self._resume(run)
             except SQLAlchemyError:
                 _log.exception("the leases could not be renewed; trying again")
             await asyncio.sleep(self._lease_seconds / 3)
@@ -180,6 +188,11 @@ class _Log:
         self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
         self._broken: NotStored | None = None
         self.has_ended = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that happened was stored."""
+        return self._broken is None
 
     async def append(self, payload: Payload) -> None:
         if self._broken is not None:

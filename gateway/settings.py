@@ -24,6 +24,12 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         default=15.0, description="A gateway silent for so long is taken for dead; others go on with its runs."
     )
+    drain_seconds: float = Field(
+        default=3.0,
+        ge=0,
+        le=3600,
+        description="When told to stop: so long requests are waited for, then as long again runs that nobody waits for.",
+    )
 
     planner_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:8101"), description="Where the planner is served."

@@ -36,7 +36,9 @@ class World:
 
     def settings(self, **changes: Any) -> Settings:
         urls = {f"{role}_url": self.roles for role in Role}
-        return Settings(**{"database": self.database, "tool_seconds": 0.5, "max_offered": 64, **urls, **changes})
+        return Settings(
+            **{"database": self.database, "tool_seconds": 0.5, "drain_seconds": 0, "max_offered": 64, **urls, **changes}
+        )
 
     def start(self, **changes: Any) -> str:
         """One more gateway on the same database."""

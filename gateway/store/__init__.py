@@ -1,9 +1,12 @@
 """What outlives a gateway: runs and their events, toolsets, API keys. SQLite by default, PostgreSQL by URL.
 
-database.py    reading, and writing in commits that many share     tables.py      the tables
-runs.py        runs, their logs, leases and claims                 rows.py        rows as the others see them
-following.py   waiting for events that are not there yet           migrations/    how the tables came about
-toolsets.py    registered toolsets                                 keys.py        API keys and what they have used
+    database.py    reading, and writing in commits that many share     tables.py      the tables
+    runs.py        runs, their logs, leases and claims                 rows.py        rows as the others see them
+    following.py   waiting for events that are not there yet           retention.py   forgetting old runs
+    toolsets.py    registered toolsets                                 migrations/    how the tables came about
+    keys.py        API keys and what they have used
+
+Nothing else in the gateway knows that there is SQL.
 """
 
 from typing import Self
