@@ -6,10 +6,12 @@ import sys
 
 import uvicorn
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.store import Database
+from gateway.store.database import first_line
 from gateway.store.keys import has_any
 
 
@@ -22,7 +24,12 @@ def main() -> None:
             name = "UMI_" + "_".join(str(part) for part in wrong["loc"]).upper()
             print(f"gateway: {name}: {wrong['msg']}", file=sys.stderr)
         sys.exit(2)
-    if not is_loopback(settings.host) and not _has_keys(settings.database):
+    try:
+        has_keys = _has_keys(settings.database)
+    except (SQLAlchemyError, OSError) as error:
+        print(f"gateway: the database cannot be used: {first_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    if not is_loopback(settings.host) and not has_keys:
         print(
             f"gateway: without API keys it listens on loopback only, not on {settings.host}. "
             "Make a key first: umi keys create --tenant NAME",

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         default=3.0,
         ge=0,
         le=3600,
-        description="When told to stop: so long requests are waited for, then as long again runs that nobody waits for.",
+        description="Once told to stop: wait so long for requests, then as long again for runs nobody waits for.",
     )
 
     planner_url: AnyHttpUrl = Field(

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.cli.api import Failed
 from gateway.settings import Settings
 from gateway.store import Database
+from gateway.store.database import first_line
 
 GatewayUrl = Annotated[str, typer.Option(envvar="UMI_GATEWAY", help="Where the gateway is.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="The gateway's database; UMI_DATABASE when absent.")]
@@ -24,8 +25,8 @@ def opened(url: str | None) -> Generator[Database]:
         database.migrate()
         yield database
         database.close()
-    except (SQLAlchemyError, ModuleNotFoundError) as error:  # the driver that an odd URL names may not be there
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    except (SQLAlchemyError, OSError) as error:
+        reason = first_line(error)
         raise Failed(f"The database cannot be used: {reason}") from error
 
 

@@ -6,7 +6,7 @@
     toolsets.py    registered toolsets                                 migrations/    how the tables came about
     keys.py        API keys and what they have used
 
-Nothing else in the gateway knows that there is SQL.
+Whatever asks the database raises SQLAlchemyError when that fails.
 """
 
 from typing import Self

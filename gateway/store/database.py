@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -32,7 +32,8 @@ class Database:
     """Use as an async context manager, which migrates and then writes; `transaction` works without."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(address(url), pool_pre_ping=not url.startswith("sqlite"))
+        where = address(url)
+        self._engine = sa.create_engine(where, pool_pre_ping=where.get_backend_name() != "sqlite")
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -127,9 +128,20 @@ class Database:
 
 
 def address(url: str) -> sa.URL:
-    """SQLAlchemy's URL of the database; for PostgreSQL with the driver that is installed with the gateway."""
+    """SQLAlchemy's URL of the database, with the driver that is installed with the gateway. Raises ArgumentError."""
     parsed = sa.make_url(url)
-    return parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database:
+            return parsed.set(drivername="sqlite")
+        case "postgresql":
+            return parsed.set(drivername="postgresql+psycopg")
+        case _:
+            raise ArgumentError("UMI_DATABASE must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+
+
+def first_line(error: Exception) -> str:
+    """What the database or its driver said, for people; without statements, values and passwords."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def upsert(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

@@ -228,5 +228,11 @@ def test_without_a_key_a_gateway_listens_on_loopback_only(tmp_path: Any) -> None
     )
     assert ended.returncode == 2
     assert "umi keys create" in ended.stderr
+    wrong = {**settings, "UMI_DATABASE": f"postgresql://umi:secret@127.0.0.1:{free_port()}/umi"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway"], env={**os.environ, **wrong}, capture_output=True, text=True, timeout=100
+    )
+    assert (ended.returncode, ended.stderr.count("\n"), "secret" in ended.stderr) == (2, 1, False)
+    assert "the database cannot be used: connection failed" in ended.stderr
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.com", "")] == [False] * 5
