@@ -162,8 +162,9 @@ class Runs:
         """Wait for the run's turn and take it. Waiting is a part of the run's time."""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(job.deadline_seconds):
-                await self._turns.take(tenant)
+            with self._metrics.waiting():
+                async with asyncio.timeout(job.deadline_seconds):
+                    await self._turns.take(tenant)
         except TimeoutError:
             await log.append(RunCompleted(outcome=Outcome.DEADLINE, seconds=time.monotonic() - began))
             return
