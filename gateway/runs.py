@@ -5,6 +5,7 @@ database, or itself after a restart, goes on with its runs from their logs.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -24,6 +25,7 @@ from gateway.toolsets import Catalogue, Tool
 from gateway.turns import Turns
 
 _log = logging.getLogger("umi.gateway")
+_MOMENT = 0.5
 
 
 class Runs:
@@ -43,10 +45,13 @@ class Runs:
         self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
         self._drain_seconds, self._is_leaving = drain_seconds, False
         self._running: dict[str, _Run] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep(), name="leases")
+        self._watching = [
+            asyncio.create_task(self._keep(), name="leases"),
+            asyncio.create_task(self._heed(), name="cancelling"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,9 +59,7 @@ class Runs:
         self._is_leaving = True
         if self._running:
             await asyncio.wait([run.task for run in self._running.values()], timeout=self._drain_seconds)
-        tasks: list[asyncio.Task[Any]] = [run.task for run in self._running.values()]
-        if self._keeper is not None:
-            tasks.append(self._keeper)
+        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in self._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,13 +112,18 @@ class Runs:
     async def cancel(self, run_id: str) -> None:
         """End a run: its generation is aborted, its tool call dropped. Returns when its end is stored.
 
-        Harmless for a run that has ended. Raises Conflict for one that goes on in another gateway.
+        Harmless for a run that has ended. One that goes on in another gateway soon ends there; if that gateway is gone,
+        it ends when another has taken it over.
         """
-        run = self._running.get(run_id)
-        if run is None:
-            if await self._store.outcome(run_id) is None:
-                raise Conflict("the run goes on in another gateway; cancel it there", "run_id")
-            return
+        if run := self._running.get(run_id):
+            await self._end(run)
+        elif await self._store.outcome(run_id) is None:
+            await self._store.ask_to_cancel(run_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * self._lease_seconds + 10):
+                    await self.finished(run_id)
+
+    async def _end(self, run: "_Run") -> None:
         run.task.cancel()
         await asyncio.wait([run.task])
         if not run.log.has_ended:
@@ -124,6 +132,17 @@ class Runs:
     def is_running(self, run_id: str) -> bool:
         """Whether the run goes on here."""
         return run_id in self._running
+
+    async def _heed(self) -> None:
+        """Cancel runs that other gateways were asked to cancel."""
+        while True:
+            await asyncio.sleep(_MOMENT)
+            try:
+                for run_id in await self._store.to_cancel(self._owner):
+                    if run := self._running.get(run_id):
+                        await self._end(run)
+            except (SQLAlchemyError, NotStored):
+                _log.exception("a run could not be cancelled; trying again")
 
     async def _keep(self) -> None:
         """Renew the leases, and take over runs whose gateway is gone."""

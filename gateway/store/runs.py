@@ -62,6 +62,7 @@ class RunStore:
                 "key_id": key.id,
                 "query": event.data["query"].replace("\0", "\ufffd"),  # PostgreSQL's text has no place for it
                 "created_at": event.at,
+                "cancel_asked": False,
                 **lease.model_dump(),
             }
             connection.execute(_runs.insert().values(row))
@@ -110,6 +111,17 @@ class RunStore:
         for run in taken:
             self._following.is_here(run.run_id)
         return taken
+
+    async def ask_to_cancel(self, run_id: str) -> None:
+        """Let whoever holds the run know that it is to end."""
+        update = _runs.update().where(_runs.c.id == run_id, _runs.c.outcome.is_(None)).values(cancel_asked=True)
+        await self._database.write(lambda connection: connection.execute(update).rowcount)
+
+    async def to_cancel(self, owner: str) -> list[str]:
+        """The runs of an owner that it was asked to end."""
+        asked = sa.and_(_runs.c.outcome.is_(None), _runs.c.owner == owner, _runs.c.cancel_asked)
+        chosen = sa.select(_runs.c.id).where(asked)
+        return await self._database.read(lambda connection: list(connection.execute(chosen).scalars()))
 
     async def append(self, owner: str, event: Event) -> None:
         """Returns when the event is on disk; followers of the run are told. Raises NotStored."""

@@ -15,8 +15,10 @@ runs = sa.Table(
     sa.Column("outcome", sa.String(16)),
     sa.Column("owner", sa.String(64)),
     sa.Column("until", sa.Float),
+    sa.Column("cancel_asked", sa.Boolean, nullable=False),
 )
-"""`owner` and `until` are the lease: whose the run is while it goes on, and until when nobody else may take it."""
+"""`owner` and `until` are the lease: whose the run is while it goes on, and until when nobody else may take it.
+`cancel_asked` tells the owner that somebody asked another gateway to cancel it."""
 _unfinished = runs.c.outcome.is_(None)
 sa.Index("runs_listed", runs.c.tenant, runs.c.created_at, runs.c.id)
 sa.Index("runs_unfinished", runs.c.key_id, runs.c.until, sqlite_where=_unfinished, postgresql_where=_unfinished)

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("key_id", sa.String(16), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("owner", sa.String(64)))
     op.add_column("runs", sa.Column("until", sa.Float))
+    op.add_column("runs", sa.Column("cancel_asked", sa.Boolean, nullable=False, server_default=sa.false()))
     unfinished = sa.text("outcome IS NULL")
     op.create_index("runs_listed", "runs", ["tenant", "created_at", "id"])
     op.create_index(
