@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import store
-from gateway.problems import Forbidden, TooMany, Unauthorized, problem_of, rate_limit, respond
+from gateway.problems import MissingScope, TooMany, Unauthorized, problem_of, rate_limit, respond
 from gateway.store import LOCAL, Key, Keys
 from umi.errors import UmiError
 from umi.wire import Problem
@@ -126,12 +126,12 @@ _bearer = HTTPBearer(auto_error=False, description="Needed once `umi keys create
 
 
 def needs(*scopes: store.Scope) -> Callable[..., Awaitable[Key]]:
-    """The dependency that gives a request's key, and raises Forbidden when it has none of `scopes`."""
+    """The dependency that gives a request's key, and raises MissingScope when it has none of `scopes`."""
 
     async def check(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Key:
         key = cast(Key, request.state.key)
         if not any(key.may(scope) for scope in scopes):
-            raise Forbidden(f"this needs a key with the scope {' or '.join(scopes)}; this one has {_named(key)}")
+            raise MissingScope(f"this needs a key with the scope {' or '.join(scopes)}; this one has {_named(key)}")
         return key
 
     return check

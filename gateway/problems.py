@@ -51,7 +51,7 @@ class Unauthorized(UmiError):
     headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}
 
 
-class Forbidden(UmiError):
+class MissingScope(UmiError):
     """The key is valid, but lacks the scope that this needs."""
 
 
@@ -79,7 +79,7 @@ _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (ContextOverflow, 422, "context-overflow", "The prompt does not fit the model"),
     (BadInput, 422, "bad-input", "Bad input"),
     (Unauthorized, 401, "unauthorized", "A key is needed"),
-    (Forbidden, 403, "forbidden", "The key does not allow this"),
+    (MissingScope, 403, "forbidden", "The key does not allow this"),
     (TooMany, 429, "too-many", "A limit is reached"),
     (NotStored, 503, "not-stored", "The run could not be stored"),
     (Unreachable, 502, "unreachable", "The document could not be fetched"),

@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from gateway.events import Event, Outcome, Planned, RunCompleted, RunCreated
 from gateway.problems import NotStored
 from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, ToolsetRow, digest, keys
+from gateway.store.database import address
 from gateway.store.retention import prune
 from gateway.store.tables import metadata
 from tests.fakes import USAGE, plan
@@ -47,6 +48,25 @@ def completed(run_id: str, seq: int) -> Event:
 
 async def begin(store: Store, run_id: str, lease: Lease = A, key: Key = LOCAL, claim: Claim | None = None) -> Any:
     return await store.runs.create(created(run_id), key, claim, lease)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("sqlite:///var/umi.db", "sqlite:///var/umi.db"),
+        ("sqlite+aiosqlite:///var/umi.db", "sqlite:///var/umi.db"),
+        ("postgresql://umi@host/umi", "postgresql+psycopg://umi@host/umi"),
+        ("postgresql+asyncpg://umi@host/umi", "postgresql+psycopg://umi@host/umi"),
+    ],
+)
+def test_the_driver_of_a_url_is_the_one_that_is_installed(url: str, meant: str) -> None:
+    assert str(address(url)) == meant
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "mysql://umi@host/umi", "nonsense"])
+def test_a_url_of_another_database_is_refused(url: str) -> None:
+    with pytest.raises(sa.exc.ArgumentError):
+        address(url)
 
 
 def test_the_migrations_make_the_tables_as_they_are_declared(database: str) -> None:
