@@ -188,14 +188,16 @@ async def measure(
             (await http.post(f"{gateways[0].url}/v1/toolsets", json=body)).raise_for_status()
             client = Client(http, [gateway.url for gateway in gateways], chance)
             with tqdm(total=runs, desc=title) as bar:
+                killing = asyncio.create_task(kill(gateways, result, chance))
 
                 async def ask() -> None:
-                    while len(result.streams) < runs or result.kills < kills:
+                    while not killing.done() and (len(result.streams) < runs or result.kills < kills):
                         result.streams.append(await client.ask(uuid.uuid4().hex, PATIENCE))
                         bar.update()
 
-                killing = asyncio.create_task(kill(gateways, result, chance))
                 await asyncio.gather(*(ask() for _ in range(at_once)))
+                if killing.done():
+                    killing.result()  # a gateway did not start again: raises
                 killing.cancel()
                 await asyncio.gather(killing, return_exceptions=True)
         for gateway in gateways:
