@@ -6,7 +6,7 @@ TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-swap eval-examples eval-toolbench
+.PHONY: help setup run test check format tasks train bench-swap chaos eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ eval-toolbench: setup ## the paper's static metrics on annotated trajectories: m
 
 bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
 	$(BIN)/python -m benchmarks.swap
+
+chaos: setup ## kill gateways at random moments while 300 runs go on, on SQLite and PostgreSQL
+	$(BIN)/python -m benchmarks.chaos
 
 eval-examples: tasks ## task success of the three roles and of the single model, through the running stack
 	$(BIN)/python -m training evaluate

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from gateway import openai, problems, routes_health, routes_runs, routes_toolsets
+from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
 from gateway.settings import Settings
@@ -23,6 +24,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="UMi gateway", description="A tool-using agent of three small LLMs.", lifespan=lifespan)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
+    app.add_middleware(Guard)
     problems.install(app)
     for routes in (routes_runs, routes_toolsets, routes_health):
         app.include_router(routes.router)

@@ -5,10 +5,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.store import RunRow
+from gateway.store.rows import NAME
 from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
 def _not_blank(text: str) -> str:

@@ -14,7 +14,7 @@ from gateway.dispatch import Dispatcher, Reply
 from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
-from gateway.problems import RunProblem, problem_of
+from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
@@ -78,6 +78,8 @@ class Loop:
             return _crashed(job.run_id, error)
         except (RoleFailure, ContextOverflow) as error:
             return RunCompleted(outcome=Outcome.FAILED, problem=problem_of(error, job.run_id))
+        except NotStored:
+            raise  # the log has no place for an end: whoever takes the run over goes on from what is stored
         except Exception as error:  # the edge: a run is a task of its own, nobody above would ever tell the user
             return _crashed(job.run_id, error)
 

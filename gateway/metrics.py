@@ -20,6 +20,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._runs = Counter("umi_runs", "Finished runs.", ["outcome"], registry=self.registry)
         self._running = Gauge("umi_runs_in_progress", "Runs going on now.", registry=self.registry)
+        self._waiting = Gauge("umi_runs_waiting", "Runs that wait for their turn.", registry=self.registry)
         self._run_seconds = Histogram("umi_run_seconds", "Time of a run.", registry=self.registry, buckets=_SECONDS)
         self._steps = Counter("umi_steps", "Planner turns taken.", registry=self.registry)
         self._roles = Histogram(
@@ -35,6 +36,12 @@ class Metrics:
     def run(self) -> Generator[None]:
         """Around a run."""
         with self._running.track_inprogress(), self._run_seconds.time():
+            yield
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Around a run's wait for its turn."""
+        with self._waiting.track_inprogress():
             yield
 
     def completed(self, outcome: Outcome) -> None:

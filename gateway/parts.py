@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import httpx
 from fastapi import Depends, Request
 
+from gateway.accounts import Accounts
 from gateway.dispatch import Dispatcher
 from gateway.loop import Loop
 from gateway.metrics import Metrics
@@ -17,6 +18,7 @@ from gateway.settings import Settings
 from gateway.store import Store
 from gateway.toolsets import Registry
 from gateway.transport import create_client
+from gateway.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Gateway:
     settings: Settings
     metrics: Metrics
     store: Store
+    accounts: Accounts
     registry: Registry
     roles: Roles
     runs: Runs
@@ -35,21 +38,19 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
     """Open store and clients, load the toolsets; on leaving, stop all runs first."""
-    if (file := settings.database_file) is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(Store(settings.database))
-        registry = Registry(store, settings.max_toolsets)
-        await registry.load()
+        registry = await stack.enter_async_context(Registry(store.toolsets, settings.max_toolsets))
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
         tool_client = await stack.enter_async_context(create_client(settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
         dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
         loop = Loop(roles, dispatcher, metrics)
-        runs = Runs(loop, store, metrics, lambda: registry.catalogue, settings.lease_seconds)
+        turns = Turns(settings.max_running)
+        runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, registry, roles, runs, tool_client)
+        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, tool_client)
 
 
 def _current(request: Request) -> Gateway:

@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457), and which error gets which status."""
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -40,6 +41,35 @@ class Conflict(BadInput):
     """It is in a state in which this cannot be done."""
 
 
+class NotStored(UmiError):
+    """An event of a run was not stored. The run goes on elsewhere, or will be gone on with from its log."""
+
+
+class Unauthorized(UmiError):
+    """A key is needed, and there is none or not a valid one."""
+
+    headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}
+
+
+class MissingScope(UmiError):
+    """The key is valid, but lacks the scope that this needs."""
+
+
+class TooMany(UmiError):
+    """A limit of the key is reached; come back after `retry_after` seconds."""
+
+    def __init__(self, message: str, limit: int, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.headers = rate_limit(limit, 0, retry_after)
+
+
+def rate_limit(limit: int, remaining: int, reset: float) -> dict[str, str]:
+    """Headers that tell of a limit: what it is, what is left of it, and seconds until there is more."""
+    told = {"limit": limit, "remaining": remaining, "reset": math.ceil(reset)}
+    return {f"ratelimit-{name}": str(value) for name, value in told.items()}
+
+
 # The first match counts, so special errors stand before general ones.
 _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (NotFound, 404, "not-found", "Not found"),
@@ -48,6 +78,10 @@ _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (BadDocument, 422, "bad-document", "Unusable toolset document"),
     (ContextOverflow, 422, "context-overflow", "The prompt does not fit the model"),
     (BadInput, 422, "bad-input", "Bad input"),
+    (Unauthorized, 401, "unauthorized", "A key is needed"),
+    (MissingScope, 403, "forbidden", "The key does not allow this"),
+    (TooMany, 429, "too-many", "A limit is reached"),
+    (NotStored, 503, "not-stored", "The run could not be stored"),
     (Unreachable, 502, "unreachable", "The document could not be fetched"),
     (RoleOverloaded, 503, "role-overloaded", "A role is overloaded"),
     (RoleOutputInvalid, 503, "role-output-invalid", "A role wrote nonsense"),
@@ -76,7 +110,7 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
     """The response that carries `problem`."""
     content = problem.model_dump(mode="json", exclude_none=True)
     if isinstance(problem, RunProblem) and problem.retry_after is not None:
-        headers = {**(headers or {}), "retry-after": str(max(1, round(problem.retry_after)))}
+        headers = {**(headers or {}), "retry-after": str(max(1, math.ceil(problem.retry_after)))}
     return JSONResponse(content, problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -99,7 +133,7 @@ def install(app: FastAPI) -> None:
 
     async def umi(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, UmiError)
-        return respond(problem_of(error))
+        return respond(problem_of(error), getattr(error, "headers", None))
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

@@ -5,6 +5,8 @@ import asyncio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from gateway import accounts
+from gateway.accounts import Admin
 from gateway.parts import Current
 from umi.roles import Role
 
@@ -26,7 +28,7 @@ async def ready(gateway: Current) -> Response:
     return JSONResponse({"status": "ok" if is_ready else "not ready", "roles": roles}, 200 if is_ready else 503)
 
 
-@router.get("/metrics", response_class=Response)
-async def metrics(gateway: Current) -> Response:
-    """Prometheus' text format."""
+@router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)
+async def metrics(gateway: Current, _: Admin) -> Response:
+    """Prometheus' text format; once there are keys, for admins."""
     return Response(gateway.metrics.render(), media_type="text/plain; version=1.0.0; charset=utf-8")

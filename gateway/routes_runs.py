@@ -1,22 +1,26 @@
 """Asking queries and looking at runs."""
 
+import contextlib
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 
+from gateway import accounts
+from gateway.accounts import Asker
 from gateway.bodies import QueryBody, RunList
 from gateway.events import Outcome
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound, RunProblem, respond
 from gateway.sse import stream
-from gateway.store import Claim
+from gateway.store import Claim, Key
 from gateway.views import RunView, fold
 from umi.errors import BadInput
 from umi.wire import RUN_ID, Problem
 
-router = APIRouter(prefix="/v1", tags=["runs"])
+router = APIRouter(prefix="/v1", tags=["runs"], responses=accounts.PROBLEMS)
 RunId = Annotated[str, Path(pattern=RUN_ID)]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "Something in the request is wrong; `field` names it"},
@@ -28,26 +32,27 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 async def ask(
     body: QueryBody,
     gateway: Current,
+    key: Asker,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=200, description="The same request with the same key is one run, asked twice."),
     ] = None,
 ) -> Response:
     """Run a query to its end; with `stream` answer with its events as they happen, with `background` at once."""
-    catalogue = gateway.registry.catalogue
+    catalogue = gateway.registry.catalogue(key.tenant)
     tools = catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "tools")
     claim = Claim(key=idempotency_key, digest=_digest(body)) if idempotency_key else None
     more = catalogue if body.tools is None else None
-    run_id = await gateway.runs.start(body.query, tools, body.max_steps, body.deadline_seconds, claim, more)
+    run_id = await gateway.runs.start(key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more)
     if body.stream:
-        return stream(gateway.store.follow(run_id))
+        return stream(gateway.store.runs.follow(run_id))
     if body.background:
         headers = {"location": f"/v1/runs/{run_id}"}
-        return JSONResponse((await _view(gateway, run_id)).model_dump(mode="json"), 202, headers)
+        return JSONResponse((await _view(gateway, key, run_id)).model_dump(mode="json"), 202, headers)
     await gateway.runs.finished(run_id)
-    view = await _view(gateway, run_id)
+    view = await _view(gateway, key, run_id)
     if view.problem is not None:
         return respond(view.problem)
     if view.outcome is None:
@@ -59,50 +64,52 @@ async def ask(
 @router.get("/runs")
 async def list_runs(
     gateway: Current,
+    key: Asker,
     outcome: Annotated[Outcome | Literal["running"] | None, Query(description="Only runs that ended so.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
 ) -> RunList:
     """Runs, newest first."""
-    found = await gateway.store.runs(limit + 1, outcome, _position(cursor) if cursor else None)
+    found = await gateway.store.runs.page(key.tenant, limit + 1, outcome, _position(cursor) if cursor else None)
     page = found[:limit]
     more = len(found) > limit
     return RunList(runs=page, next=f"{page[-1].created_at!r}~{page[-1].run_id}" if more else None)
 
 
 @router.post("/runs/{run_id}/cancel")
-async def cancel(run_id: RunId, gateway: Current) -> RunView:
+async def cancel(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     """End a run now: its generation is aborted, its tool call dropped. A run that has ended stays as it is."""
-    await _view(gateway, run_id)
+    await _view(gateway, key, run_id)
     await gateway.runs.cancel(run_id)
-    return await _view(gateway, run_id)
+    return await _view(gateway, key, run_id)
 
 
 @router.delete("/runs/{run_id}", status_code=204)
-async def delete(run_id: RunId, gateway: Current) -> None:
+async def delete(run_id: RunId, gateway: Current, key: Asker) -> None:
     """Forget a run that has ended."""
-    view = await _view(gateway, run_id)
+    view = await _view(gateway, key, run_id)
     if view.outcome is None or gateway.runs.is_running(run_id):
         raise Conflict("the run goes on; cancel it first", "run_id")
-    await gateway.store.delete_run(run_id)
+    await gateway.store.runs.delete(run_id)
 
 
 @router.get("/runs/{run_id}")
-async def show(run_id: RunId, gateway: Current) -> RunView:
+async def show(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     """A run as it is now."""
-    return await _view(gateway, run_id)
+    return await _view(gateway, key, run_id)
 
 
 @router.get("/runs/{run_id}/events", response_class=Response)
 async def events(
     run_id: RunId,
     gateway: Current,
+    key: Asker,
     after: Annotated[int, Query(ge=-1, description="Begin after the event of this id.")] = -1,
     last_event_id: Annotated[int | None, Header(ge=-1)] = None,
 ) -> Response:
     """A run's events as server-sent events: those stored, then those to come, up to `run.completed`."""
-    await _view(gateway, run_id)
-    return stream(gateway.store.follow(run_id, after if last_event_id is None else last_event_id))
+    await _view(gateway, key, run_id)
+    return stream(gateway.store.runs.follow(run_id, after if last_event_id is None else last_event_id))
 
 
 def _digest(body: QueryBody) -> str:
@@ -113,13 +120,13 @@ def _digest(body: QueryBody) -> str:
 
 def _position(cursor: str) -> tuple[float, str]:
     at, _, run_id = cursor.partition("~")
-    try:
-        return float(at), run_id
-    except ValueError:
-        raise BadInput("not a cursor of this list", "cursor") from None
+    with contextlib.suppress(ValueError):
+        if re.match(RUN_ID, run_id):
+            return float(at), run_id
+    raise BadInput("not a cursor of this list", "cursor")
 
 
-async def _view(gateway: Gateway, run_id: str) -> RunView:
-    if not (found := await gateway.store.events(run_id)):
+async def _view(gateway: Gateway, key: Key, run_id: str) -> RunView:
+    if not (found := await gateway.store.runs.events_of(key.tenant, run_id)):
         raise NotFound(f"there is no run {run_id!r}", "run_id")
     return fold(found)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from gateway import accounts
+from gateway.accounts import Keeper, Reader
 from gateway.bodies import RegisteredToolset, ToolsetBody, ToolsetView, ToolView
 from gateway.fetch import fetch
 from gateway.parts import Current, Gateway
@@ -12,42 +14,45 @@ from gateway.toolsets import Toolset
 from umi.openapi import moved
 from umi.trajectory import JsonObject
 
-router = APIRouter(prefix="/v1", tags=["tools"])
+router = APIRouter(prefix="/v1", tags=["tools"], responses=accounts.PROBLEMS)
 
 
 @router.post("/toolsets", status_code=201)
-async def register(body: ToolsetBody, gateway: Current) -> RegisteredToolset:
+async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> RegisteredToolset:
     """Register a toolset, or replace the one of that name."""
     document = await _document(body, gateway)
     if body.base_url is not None:
         document = moved(document, str(body.base_url))
-    row = ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document)
+    url = str(body.url) if body.url else None
+    row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant)
     toolset = await gateway.registry.register(row)
     return RegisteredToolset(**_view(toolset).model_dump(), report=list(toolset.report.operations))
 
 
 @router.get("/toolsets")
-async def list_toolsets(gateway: Current) -> list[ToolsetView]:
+async def list_toolsets(gateway: Current, key: Reader) -> list[ToolsetView]:
     """All toolsets in order of registration."""
-    return [_view(toolset) for toolset in gateway.registry.catalogue.toolsets.values()]
+    return [_view(toolset) for toolset in gateway.registry.catalogue(key.tenant).toolsets.values()]
 
 
 @router.delete("/toolsets/{name}", status_code=204)
-async def delete(name: str, gateway: Current) -> None:
+async def delete(name: str, gateway: Current, key: Keeper) -> None:
     """Forget a toolset; runs in progress keep it."""
-    await gateway.registry.delete(name)
-    gateway.metrics.forget_toolset(name)
+    await gateway.registry.delete(key.tenant, name)
+    if not gateway.registry.holds(name):
+        gateway.metrics.forget_toolset(name)
 
 
 @router.get("/tools")
 async def list_tools(
     gateway: Current,
+    key: Reader,
     query: Annotated[
         str | None, Query(max_length=8000, description="Only the tools that the roles would be offered for this query.")
     ] = None,
 ) -> list[ToolView]:
     """All tools in order of registration, or those that a query would be offered."""
-    catalogue = gateway.registry.catalogue
+    catalogue = gateway.registry.catalogue(key.tenant)
     tools = catalogue.tools if query is None else catalogue.offer(query, None, gateway.settings.max_offered)
     return [
         ToolView(

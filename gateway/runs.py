@@ -5,11 +5,12 @@ database, or itself after a restart, goes on with its runs from their logs.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,33 +19,47 @@ from gateway.events import Event, Outcome, Payload, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
 from gateway.past import Past, past_of, tools_of
-from gateway.problems import Conflict
-from gateway.store import Claim, Lease, Store
+from gateway.problems import Conflict, NotStored, TooMany
+from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
 from gateway.toolsets import Catalogue, Tool
+from gateway.turns import Turns
 
 _log = logging.getLogger("umi.gateway")
+_MOMENT = 0.5
 
 
 class Runs:
     """Starts runs and writes their events to the store; an async context manager that keeps the leases meanwhile."""
 
     def __init__(
-        self, loop: Loop, store: Store, metrics: Metrics, catalogue: Callable[[], Catalogue], lease_seconds: float
+        self,
+        loop: Loop,
+        store: RunStore,
+        metrics: Metrics,
+        catalogue: Callable[[str], Awaitable[Catalogue]],
+        turns: Turns,
+        lease_seconds: float,
+        drain_seconds: float,
     ) -> None:
-        self._loop, self._store, self._metrics = loop, store, metrics
+        self._loop, self._store, self._metrics, self._turns = loop, store, metrics, turns
         self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
+        self._drain_seconds, self._is_leaving = drain_seconds, False
         self._running: dict[str, _Run] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep(), name="leases")
+        self._watching = [
+            asyncio.create_task(self._keep(), name="leases"),
+            asyncio.create_task(self._heed(), name="cancelling"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop all runs where they are, and leave them to whoever comes next."""
-        tasks: list[asyncio.Task[Any]] = [run.task for run in self._running.values()]
-        if self._keeper is not None:
-            tasks.append(self._keeper)
+        """Give runs a while to end, stop the others where they are, and leave them to whoever comes next."""
+        self._is_leaving = True
+        if self._running:
+            await asyncio.wait([run.task for run in self._running.values()], timeout=self._drain_seconds)
+        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in self._running.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -52,6 +67,7 @@ class Runs:
 
     async def start(
         self,
+        key: Key,
         query: str,
         tools: dict[str, Tool],
         max_steps: int,
@@ -59,11 +75,11 @@ class Runs:
         claim: Claim | None = None,
         catalogue: Catalogue | None = None,
     ) -> str:
-        """Begin a run and return its id; its first event is stored by then.
+        """Begin a run for whoever has `key` and return its id; its first event is stored by then.
 
         More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
-        when that claim was for another request.
+        when that claim was for another request, and TooMany when the key's limits leave no room.
         """
         run_id = uuid.uuid4().hex
         created = RunCreated(
@@ -73,32 +89,41 @@ class Runs:
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
         )
-        taken = await self._store.create(Event.of(run_id, 0, created), claim, self._lease)
+        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease)
+        if isinstance(taken, Exceeded):
+            raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
         if taken is not None:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), 1)
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), key.tenant, 1)
         return run_id
 
     async def finished(self, run_id: str) -> None:
         """Returns when the run has ended, here or in another gateway. Cancelling the wait leaves the run alone."""
         if run := self._running.get(run_id):
             await asyncio.wait([run.task])
-        elif await self._store.outcome(run_id) is None:
+            if run.log.is_whole:
+                return
+        if await self._store.outcome(run_id) is None:
             async for _ in self._store.follow(run_id, patience=1.0):
                 pass
 
     async def cancel(self, run_id: str) -> None:
         """End a run: its generation is aborted, its tool call dropped. Returns when its end is stored.
 
-        Harmless for a run that has ended. Raises Conflict for one that goes on in another gateway.
+        Harmless for a run that has ended. One that goes on in another gateway soon ends there; if that gateway is gone,
+        it ends when another has taken it over.
         """
-        run = self._running.get(run_id)
-        if run is None:
-            if await self._store.outcome(run_id) is None:
-                raise Conflict("the run goes on in another gateway; cancel it there", "run_id")
-            return
+        if run := self._running.get(run_id):
+            await self._end(run)
+        elif await self._store.outcome(run_id) is None:
+            await self._store.ask_to_cancel(run_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * self._lease_seconds + 10):
+                    await self.finished(run_id)
+
+    async def _end(self, run: "_Run") -> None:
         run.task.cancel()
         await asyncio.wait([run.task])
         if not run.log.has_ended:
@@ -108,13 +133,25 @@ class Runs:
         """Whether the run goes on here."""
         return run_id in self._running
 
+    async def _heed(self) -> None:
+        """Cancel runs that other gateways were asked to cancel."""
+        while True:
+            await asyncio.sleep(_MOMENT)
+            try:
+                for run_id in await self._store.to_cancel(self._owner):
+                    if run := self._running.get(run_id):
+                        await self._end(run)
+            except (SQLAlchemyError, NotStored):
+                _log.exception("a run could not be cancelled; trying again")
+
     async def _keep(self) -> None:
         """Renew the leases, and take over runs whose gateway is gone."""
         while True:
             try:
-                await self._store.renew(self._lease)
-                for run_id in await self._store.take_orphans(self._lease, time.time()):
-                    await self._resume(run_id)
+                await self._store.renew(self._lease, self._running)
+                if not self._is_leaving:
+                    for run in await self._store.take_orphans(self._lease, time.time()):
+                        await self._resume(run)
             except SQLAlchemyError:
                 _log.exception("the leases could not be renewed; trying again")
             await asyncio.sleep(self._lease_seconds / 3)
@@ -123,36 +160,71 @@ class Runs:
     def _lease(self) -> Lease:
         return Lease(owner=self._owner, until=time.time() + self._lease_seconds)
 
-    async def _resume(self, run_id: str) -> None:
-        events = await self._store.events(run_id)
+    async def _resume(self, run: Taken) -> None:
+        events = await self._store.events(run.run_id)
         created = events[0].payload
         assert isinstance(created, RunCreated)
-        known = self._catalogue()
+        known = await self._catalogue(run.tenant)
         tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
         left = events[0].at + created.deadline_seconds - time.time()
-        job = Job(run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
-        _log.info("going on with run %s from its event %d", run_id, events[-1].seq)
-        self._begin(job, events[-1].seq + 1, past_of(job.trajectory, events))
+        job = Job(run.run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
+        _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
+        self._begin(job, run.tenant, events[-1].seq + 1, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, seq: int, past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._store, self._metrics, seq)
-        task = asyncio.create_task(self._loop.run(job, log.append, past), name=f"run {job.run_id}")
-        self._running[job.run_id] = _Run(task, log)
-        task.add_done_callback(lambda _: self._running.pop(job.run_id, None))
+    def _begin(self, job: Job, tenant: str, seq: int, past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, seq)
+        task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
+        run = self._running[job.run_id] = _Run(task, log)
+        task.add_done_callback(lambda _: self._over(job.run_id, run))
+
+    async def _go(self, job: Job, tenant: str, log: "_Log", past: Past | None) -> None:
+        """Wait for the run's turn and take it. Waiting is a part of the run's time."""
+        began = time.monotonic()
+        try:
+            with self._metrics.waiting():
+                async with asyncio.timeout(job.deadline_seconds):
+                    await self._turns.take(tenant)
+        except TimeoutError:
+            await log.append(RunCompleted(outcome=Outcome.DEADLINE, seconds=time.monotonic() - began))
+            return
+        try:
+            left = job.deadline_seconds - (time.monotonic() - began)
+            await self._loop.run(replace(job, deadline_seconds=left), log.append, past)
+        finally:
+            self._turns.give_back(tenant)
+
+    def _over(self, run_id: str, run: "_Run") -> None:
+        """A run's task has ended. One that could not store its events is left: its lease lapses, its log is whole."""
+        if self._running.get(run_id) is run:
+            del self._running[run_id]
+        if not run.task.cancelled() and (error := run.task.exception()):
+            _log.error("run %s does not go on here: %s", run_id, error, exc_info=error)
 
 
 class _Log:
-    """Numbers a run's events, from `seq` on."""
+    """Numbers a run's events, from `seq` on. After one that was not stored there is no next: it would leave a gap."""
 
-    def __init__(self, run_id: str, store: Store, metrics: Metrics, seq: int) -> None:
-        self._run_id, self._store, self._metrics, self._next = run_id, store, metrics, seq
+    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, seq: int) -> None:
+        self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
+        self._broken: NotStored | None = None
         self.has_ended = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that happened was stored."""
+        return self._broken is None
+
     async def append(self, payload: Payload) -> None:
+        if self._broken is not None:
+            raise self._broken
         event = Event.of(self._run_id, self._next, payload)
         self.has_ended |= event.is_last
         self._next += 1  # before waiting: a wait that is cancelled does not take the event back
-        await self._store.append(event)
+        try:
+            await self._store.append(self._owner, event)
+        except NotStored as error:
+            self._broken = error
+            raise
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome)
 
@@ -161,6 +233,6 @@ class _Log:
 class _Run:
     """A run that goes on here."""
 
-    task: asyncio.Task[RunCompleted]
+    task: asyncio.Task[None]
     log: _Log
     started: float = field(default_factory=time.monotonic)

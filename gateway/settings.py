@@ -1,6 +1,5 @@
 """The gateway's settings: environment variables with the prefix UMI_, or arguments."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AnyHttpUrl, Field
@@ -18,10 +17,18 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    database: str = Field(default="sqlite:///var/umi.db", description="SQLAlchemy URL of the run store.")
-
+    database: str = Field(default="sqlite:///var/umi.db", description="SQLite file or PostgreSQL database (URL).")
+    max_running: int = Field(
+        default=1024, ge=1, description="Runs that go on at once; more wait, and tenants with few of them go first."
+    )
     lease_seconds: Seconds = Field(
         default=15.0, description="A gateway silent for so long is taken for dead; others go on with its runs."
+    )
+    drain_seconds: float = Field(
+        default=3.0,
+        ge=0,
+        le=3600,
+        description="Once told to stop: wait so long for requests, then as long again for runs nobody waits for.",
     )
 
     planner_url: AnyHttpUrl = Field(
@@ -48,7 +55,7 @@ class Settings(BaseSettings):
 
     document_seconds: Seconds = Field(default=10.0, description="Time for fetching a toolset's document.")
     document_bytes: int = Field(default=5_000_000, ge=1, description="Size limit of a fetched toolset document.")
-    max_toolsets: int = Field(default=100, ge=1, description="How many toolsets may be registered.")
+    max_toolsets: int = Field(default=100, ge=1, description="How many toolsets a tenant may register.")
     max_body_bytes: int = Field(default=2_000_000, ge=1, description="Request bodies larger than this answer 413.")
 
     @property
@@ -56,9 +63,3 @@ class Settings(BaseSettings):
         """Base URL of each role service, without a slash at the end."""
         urls = {Role.PLANNER: self.planner_url, Role.CALLER: self.caller_url, Role.SUMMARIZER: self.summarizer_url}
         return {role: str(url).rstrip("/") for role, url in urls.items()}
-
-    @property
-    def database_file(self) -> Path | None:
-        """The file behind a SQLite URL."""
-        prefix = "sqlite:///"
-        return Path(self.database.removeprefix(prefix)) if self.database.startswith(prefix) else None

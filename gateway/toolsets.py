@@ -6,15 +6,16 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.problems import NotFound
 from gateway.retrieval import Retriever
-from gateway.store import Store, ToolsetRow
+from gateway.store import ToolsetRow, ToolsetStore
 from umi.errors import BadDocument, BadInput, CallRejected, UnknownTool
 from umi.openapi import (
     HttpRequest,
@@ -29,6 +30,7 @@ from umi.openapi import (
 from umi.trajectory import JsonObject
 
 _log = logging.getLogger("umi.gateway")
+_LOOK_SECONDS = 1.0
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
@@ -115,50 +117,105 @@ class Catalogue:
 
 
 class Registry:
-    """The current catalogue, kept in the store. Changes happen one at a time, each wholly or not at all."""
+    """Every tenant's catalogue, kept in the store. Changes happen one at a time, each wholly or not at all.
 
-    def __init__(self, store: Store, max_toolsets: int = 100) -> None:
+    Use as an async context manager, which reads the store and goes on looking for what other gateways change.
+    """
+
+    def __init__(self, store: ToolsetStore, max_toolsets: int = 100) -> None:
         self._store, self._max = store, max_toolsets
         self._changing = asyncio.Lock()
-        self.catalogue = Catalogue()
+        self._catalogues: dict[str, Catalogue] = {}
+        self._revisions: frozenset[str] = frozenset()
+        self._looking: asyncio.Task[None] | None = None
 
-    async def load(self) -> None:
-        """Take over what the store holds; a document that an older version could still read is left out and logged."""
-        found: dict[str, Toolset] = {}
-        for row in await self._store.toolsets():
-            try:
-                found[row.name] = await asyncio.to_thread(read_toolset, row)
-            except BadDocument as error:
-                _log.warning("the toolset %s is not usable any more: %s", row.name, error)
-        self.catalogue = Catalogue(found)
+    async def __aenter__(self) -> Self:
+        await self.refresh()
+        self._looking = asyncio.create_task(self._look(), name="toolsets")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._looking is not None
+        self._looking.cancel()
+        await asyncio.gather(self._looking, return_exceptions=True)
+
+    def catalogue(self, tenant: str) -> Catalogue:
+        """The tenant's tools now."""
+        return self._catalogues.get(tenant, Catalogue())
+
+    async def fresh(self, tenant: str) -> Catalogue:
+        """The tenant's tools, with whatever another gateway has changed until now."""
+        await self.refresh()
+        return self.catalogue(tenant)
+
+    async def refresh(self) -> None:
+        """Take over what the store holds, if it has changed."""
+        async with self._changing:
+            await self._refresh()
 
     async def register(self, row: ToolsetRow) -> Toolset:
-        """Add a toolset, or replace the one of that name.
+        """Add a toolset to its tenant's, or replace the one of that name.
 
         Raises BadDocument, or BadInput when a tool's name is taken by another toolset; then nothing has changed.
         """
         toolset = await asyncio.to_thread(read_toolset, row)
         async with self._changing:
-            others = {name: other for name, other in self.catalogue.toolsets.items() if name != row.name}
+            await self._refresh()
+            before = self.catalogue(row.tenant).toolsets
+            others = {name: other for name, other in before.items() if name != row.name}
             if len(others) >= self._max:
                 raise BadInput(f"there are {self._max} toolsets already; delete one first", "name")
             taken = Catalogue(others).tools
             if clash := [tool.name for tool in toolset.tools if tool.name in taken]:
                 owner = taken[clash[0]].toolset
                 raise BadInput(f"the toolset {owner!r} has a tool named {clash[0]!r} already", "document.paths")
-            changed = Catalogue({**self.catalogue.toolsets, row.name: toolset})
+            changed = Catalogue({**before, row.name: toolset})
             await asyncio.to_thread(lambda: changed.retriever)
-            await self._store.save_toolset(row)
-            self.catalogue = changed
+            await self._store.save(row)
+            self._catalogues[row.tenant] = changed
         return toolset
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, tenant: str, name: str) -> None:
         """Forget a toolset; runs that began with it keep it. Raises NotFound."""
         async with self._changing:
-            if name not in self.catalogue.toolsets:
+            await self._refresh()
+            before = self.catalogue(tenant).toolsets
+            if name not in before:
                 raise NotFound(f"no toolset is named {name!r}", "name")
-            await self._store.delete_toolset(name)
-            self.catalogue = Catalogue({key: kept for key, kept in self.catalogue.toolsets.items() if key != name})
+            await self._store.delete(tenant, name)
+            self._catalogues[tenant] = Catalogue({key: kept for key, kept in before.items() if key != name})
+
+    def holds(self, name: str) -> bool:
+        """Whether any tenant has a toolset of that name."""
+        return any(name in catalogue.toolsets for catalogue in self._catalogues.values())
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self.refresh()
+            except SQLAlchemyError:
+                _log.exception("the toolsets could not be looked at; trying again")
+
+    async def _refresh(self) -> None:
+        """A document that an older version could still read is left out and logged."""
+        revisions = await self._store.revisions()
+        if revisions == self._revisions:
+            return
+        found: dict[str, dict[str, Toolset]] = {}
+        for row in await self._store.all():
+            known = self.catalogue(row.tenant).toolsets.get(row.name)
+            try:
+                toolset = known if known and known.row == row else await asyncio.to_thread(read_toolset, row)
+            except BadDocument as error:
+                _log.warning("the toolset %s of %s is not usable any more: %s", row.name, row.tenant, error)
+                continue
+            found.setdefault(row.tenant, {})[row.name] = toolset
+        self._catalogues = {
+            tenant: before if (before := self.catalogue(tenant)).toolsets == toolsets else Catalogue(toolsets)
+            for tenant, toolsets in found.items()
+        }
+        self._revisions = revisions
 
 
 def read_toolset(row: ToolsetRow) -> Toolset:

@@ -15,13 +15,13 @@ from umi.roles import Role
 class World:
     """Scripted roles, tools and a gateway between them."""
 
-    def __init__(self, tmp_path: Path, stack: ExitStack) -> None:
+    def __init__(self, tmp_path: Path, stack: ExitStack, database: str | None = None) -> None:
         self.script = Script()
         self.called: list[str] = []
         self._stack = stack
         self.roles = stack.enter_context(serve(self.script.app()))
         self.tools = stack.enter_context(serve(tool_app(self.called)))
-        self.database = f"sqlite:///{tmp_path}/umi.db"
+        self.database = database or f"sqlite:///{tmp_path}/umi.db"
         self.gateway = self.start()
         self.client = stack.enter_context(httpx.Client(base_url=self.gateway, timeout=20, trust_env=False))
         self.reset()
@@ -36,7 +36,9 @@ class World:
 
     def settings(self, **changes: Any) -> Settings:
         urls = {f"{role}_url": self.roles for role in Role}
-        return Settings(**{"database": self.database, "tool_seconds": 0.5, "max_offered": 64, **urls, **changes})
+        return Settings(
+            **{"database": self.database, "tool_seconds": 0.5, "drain_seconds": 0, "max_offered": 64, **urls, **changes}
+        )
 
     def start(self, **changes: Any) -> str:
         """One more gateway on the same database."""

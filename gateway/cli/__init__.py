@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import runs, tools, weights
+from gateway.cli import keys, runs, tools, weights
 from gateway.cli.api import Failed
 from gateway.cli.ask import ask
 from gateway.cli.up import up
@@ -18,6 +18,7 @@ def create_cli() -> typer.Typer:
     cli.add_typer(tools.app, name="tools")
     cli.add_typer(runs.app, name="runs")
     cli.add_typer(weights.app, name="weights")
+    cli.add_typer(keys.app, name="keys")
     return cli
 
 

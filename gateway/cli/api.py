@@ -1,6 +1,7 @@
 """The commands' side of the gateway's REST API."""
 
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,15 @@ class Failed(Exception):
 
 
 class Api:
-    """A gateway at `url`. Every method raises Failed when there is none, or when it refuses."""
+    """A gateway at `url`, asked with the key in UMI_API_KEY if there is one.
+
+    Every method raises Failed when there is no gateway, or when it refuses.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        key = os.environ.get("UMI_API_KEY", "").strip()
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     def get(self, path: str, parameters: dict[str, str] | None = None) -> Any:
         """The JSON at `path`."""
@@ -58,7 +64,7 @@ class Api:
     def _client(self, seconds: float) -> Generator[httpx.Client]:
         timeout = httpx.Timeout(seconds, connect=5)
         try:
-            with httpx.Client(base_url=self.url, timeout=timeout, trust_env=False) as client:
+            with httpx.Client(base_url=self.url, headers=self._headers, timeout=timeout, trust_env=False) as client:
                 yield client
         except httpx.ConnectError as error:
             raise Failed(f"No gateway answers at {self.url}. Start one with: umi up") from error
@@ -85,6 +91,8 @@ def _content(response: httpx.Response) -> Any:
     if response.is_success:
         return data
     detail = data.get("detail") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if response.status_code == 401:
+        raise Failed(f"The gateway at {response.url.copy_with(path='/')} wants a key: set UMI_API_KEY to a valid one.")
     raise Failed(f"The gateway refuses ({response.status_code}): {detail or response.reason_phrase}")
 
 

@@ -1,4 +1,4 @@
-"""umi runs: what has been asked, how it ended, and a way to stop it."""
+"""umi runs: what has been asked, how it ended, and ways to stop and to forget it."""
 
 import time
 from typing import Annotated, Any
@@ -9,9 +9,10 @@ from rich.table import Table
 
 from gateway.cli.api import Api
 from gateway.cli.ask import plain, show_event
-from gateway.cli.common import GatewayUrl
+from gateway.cli.common import DatabaseUrl, GatewayUrl, opened
+from gateway.store import retention
 
-app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended, and a way to stop it.")
+app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended, and ways to stop and to forget it.")
 LOCAL = "http://127.0.0.1:8000"
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
 
@@ -38,6 +39,24 @@ def show(run: RunId, gateway: GatewayUrl = LOCAL) -> None:
     console = Console()
     for event in Api(gateway).follow(run):
         show_event(event, console)
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Option("--older-than", metavar="DAYS", min=0, help="Days since a run began.")],
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    database: DatabaseUrl = None,
+) -> None:
+    """Forget runs that have ended, on the database itself; gateways may go on meanwhile."""
+    before, forgotten = time.time() - days * 86_400, 0
+    with opened(database) as opened_database:
+        while True:
+            with opened_database.transaction() as connection:
+                count = retention.prune(connection, before, tenant)
+            if not count:
+                break
+            forgotten += count
+    print(f"{forgotten} runs forgotten")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from gateway.accounts import Asker
 from gateway.openai import models, runs
 from gateway.openai.bodies import described
 from gateway.openai.chat_bodies import IGNORED, REFUSED, ChatBody
@@ -17,11 +18,11 @@ _WHAT = "A conversation answered by the agent, as OpenAI's chat completion or, w
 
 
 @router.post("/completions", responses=REPLIES, description=described(_WHAT, IGNORED, REFUSED))
-async def complete(body: ChatBody, gateway: Current) -> Response:
+async def complete(body: ChatBody, gateway: Current, key: Asker) -> Response:
     """Run the conversation's query to its end; a client that leaves does not end it."""
     models.check(body.model)
     body.check(IGNORED, REFUSED)
-    run_id = await runs.begin(gateway, fold(body.conversation, "messages"), body.options)
+    run_id = await runs.begin(gateway, key, fold(body.conversation, "messages"), body.options)
     if body.stream:
         return runs.stream(gateway, run_id, Chunks(body.with_usage).frames)
     view = await runs.finish(gateway, run_id)

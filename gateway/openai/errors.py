@@ -22,6 +22,8 @@ _SAFE = {"GET", "HEAD"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
     ("context-overflow", None): "context_length_exceeded",
+    ("unauthorized", None): "invalid_api_key",
+    ("too-many", None): "rate_limit_exceeded",
     ("not-found", "model"): "model_not_found",
     ("not-found", "previous_response_id"): "previous_response_not_found",
 }
@@ -46,8 +48,11 @@ class ErrorReply(BaseModel):
 
 REPLIES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorReply, "description": "Something in the request is wrong or not supported; `param` names it"},
+    401: {"model": ErrorReply, "description": "No API key, or one that is unknown or revoked"},
+    403: {"model": ErrorReply, "description": "The API key lacks a scope"},
     404: {"model": ErrorReply, "description": "There is no such model or response"},
     413: {"model": ErrorReply, "description": "The body is too large"},
+    429: {"model": ErrorReply, "description": "A limit of the API key is reached"},
     503: {"model": ErrorReply, "description": "A role service failed; the message names it, the run is stored"},
 }
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
+from gateway.accounts import Asker
 from gateway.events import Outcome
 from gateway.openai import models, runs
 from gateway.openai.bodies import described
@@ -16,6 +17,7 @@ from gateway.openai.responses_events import Sequence
 from gateway.openai.responses_results import PREFIX, Asked, response_of
 from gateway.parts import Current, Gateway
 from gateway.problems import NotFound
+from gateway.store import Key
 from gateway.views import RunView
 from umi.errors import BadInput
 
@@ -24,26 +26,27 @@ _WHAT = "Input answered by the agent, as OpenAI's response or, with `stream`, th
 
 
 @router.post("", responses=REPLIES, description=described(_WHAT, IGNORED, REFUSED))
-async def respond(body: ResponseBody, gateway: Current) -> Response:
+async def respond(body: ResponseBody, gateway: Current, key: Asker) -> Response:
     """Run the input's query to its end; a client that leaves does not end it."""
     models.check(body.model)
     body.check(IGNORED, REFUSED)
-    earlier = await _earlier(gateway, body.previous_response_id)
+    earlier = await _earlier(gateway, key, body.previous_response_id)
     whole = conversation([*earlier.said, *body.said], earlier.left_out)
-    run_id = await runs.begin(gateway, fold(whole, "input"), body.options)
+    run_id = await runs.begin(gateway, key, fold(whole, "input"), body.options)
     asked = Asked(body.instructions, body.previous_response_id, body.metadata, bool(body.background))
     if body.stream:
         return runs.stream(gateway, run_id, Sequence(asked).frames)
     if body.background:
-        return JSONResponse(response_of(await _view(gateway, PREFIX + run_id, "id"), asked))
+        return JSONResponse(response_of(await _view(gateway, key, PREFIX + run_id, "id"), asked))
     view = await runs.finish(gateway, run_id)
     return failure(view) or JSONResponse(response_of(view, asked))
 
 
-@router.get("/{response_id}", responses={code: REPLIES[code] for code in (400, 404)})
+@router.get("/{response_id}", responses={code: REPLIES[code] for code in (400, 401, 403, 404, 429)})
 async def show(
     response_id: str,
     gateway: Current,
+    key: Asker,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1, description="Begin after the event of this sequence number.")] = -1,
 ) -> Response:
@@ -51,17 +54,17 @@ async def show(
 
     What the log does not keep is null: instructions, metadata, previous_response_id. `include` and others are ignored.
     """
-    view = await _view(gateway, response_id, "response_id")
+    view = await _view(gateway, key, response_id, "response_id")
     if stream:
         return runs.stream(gateway, view.run_id, Sequence(Asked(), starting_after).frames)
     return JSONResponse(response_of(view, Asked()))
 
 
-async def _earlier(gateway: Gateway, response_id: str | None) -> Conversation:
+async def _earlier(gateway: Gateway, key: Key, response_id: str | None) -> Conversation:
     """What had been said when that response was finished, but for its instructions. Raises NotFound or BadInput."""
     if response_id is None:
         return Conversation(())
-    view = await _view(gateway, response_id, "previous_response_id")
+    view = await _view(gateway, key, response_id, "previous_response_id")
     if view.outcome in {None, Outcome.FAILED}:
         state = "has failed" if view.outcome else "is still in progress"
         raise BadInput(f"that response {state}; go on from one that is completed", "previous_response_id")
@@ -70,8 +73,8 @@ async def _earlier(gateway: Gateway, response_id: str | None) -> Conversation:
     return Conversation((*said, Said(Speaker.ASSISTANT, text_of(view))), before.left_out)
 
 
-async def _view(gateway: Gateway, response_id: str, field: str) -> RunView:
-    view = await runs.look(gateway, response_id.removeprefix(PREFIX)) if response_id.startswith(PREFIX) else None
+async def _view(gateway: Gateway, key: Key, response_id: str, field: str) -> RunView:
+    view = await runs.look(gateway, key, response_id.removeprefix(PREFIX)) if response_id.startswith(PREFIX) else None
     if view is None:
         raise NotFound(f"there is no response {response_id[:80]!r}", field)
     return view

@@ -1,6 +1,7 @@
 """Runs behind OpenAI's APIs: begun like every other, and sent as server-sent events in a shape of their own."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from fastapi.responses import StreamingResponse
@@ -8,14 +9,16 @@ from fastapi.responses import StreamingResponse
 from gateway.events import Event
 from gateway.openai.bodies import Options
 from gateway.parts import Gateway
+from gateway.store import Key
 from gateway.views import RunView, fold
 from umi.errors import BadInput, UnknownTool
 from umi.trajectory import JsonObject
+from umi.wire import RUN_ID
 
 
-async def begin(gateway: Gateway, query: str, options: Options) -> str:
+async def begin(gateway: Gateway, key: Key, query: str, options: Options) -> str:
     """Begin a run and return its id. Raises BadInput when there is no tool to offer."""
-    catalogue = gateway.registry.catalogue
+    catalogue = gateway.registry.catalogue(key.tenant)
     try:
         tools = catalogue.offer(query, options.tools, gateway.settings.max_offered)
     except UnknownTool as error:
@@ -23,26 +26,28 @@ async def begin(gateway: Gateway, query: str, options: Options) -> str:
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "umi.tools")
     more = catalogue if options.tools is None else None
-    return await gateway.runs.start(query, tools, options.max_steps, options.deadline_seconds, catalogue=more)
+    return await gateway.runs.start(key, query, tools, options.max_steps, options.deadline_seconds, catalogue=more)
 
 
-async def look(gateway: Gateway, run_id: str) -> RunView | None:
-    """The run as it is now; None when there is none of that id."""
-    events = await gateway.store.events(run_id)
+async def look(gateway: Gateway, key: Key, run_id: str) -> RunView | None:
+    """The run as it is now; None when the key's tenant has none of that id."""
+    if not re.match(RUN_ID, run_id):
+        return None
+    events = await gateway.store.runs.events_of(key.tenant, run_id)
     return fold(events) if events else None
 
 
 async def finish(gateway: Gateway, run_id: str) -> RunView:
     """The run, begun here, once it has ended."""
     await gateway.runs.finished(run_id)
-    return fold(await gateway.store.events(run_id))
+    return fold(await gateway.store.runs.events(run_id))
 
 
 def stream(gateway: Gateway, run_id: str, frames: Callable[[Event], Iterable[str]]) -> StreamingResponse:
     """The response that sends the `frames` of each of the run's events, from the first to the last."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(
-        _frames(gateway.store.follow(run_id), frames), media_type="text/event-stream", headers=headers
+        _frames(gateway.store.runs.follow(run_id), frames), media_type="text/event-stream", headers=headers
     )
 
 

@@ -257,6 +257,19 @@ def test_a_restart_keeps_the_toolsets(world: World) -> None:
     assert [toolset["name"] for toolset in world.client.get("/v1/toolsets").json()] == ["test"]
 
 
+def test_a_toolset_that_another_gateway_registers_or_forgets_is_noticed(world: World) -> None:
+    other = world.start()
+    document = {"openapi": "3.1.0", "paths": {"/w": {"get": {"operationId": "weather"}}}}
+    body = {"name": "sky", "document": document, "base_url": "http://127.0.0.1:9"}
+    assert world.client.post("/v1/toolsets", json=body).status_code == 201
+    for method, expected in (("GET", ["test", "sky"]), ("DELETE", ["test"])):
+        assert world.client.request(method, "/v1/toolsets/sky").status_code in {204, 405}
+        until = time.monotonic() + 20
+        while [t["name"] for t in httpx.get(f"{other}/v1/toolsets", trust_env=False).json()] != expected:
+            assert time.monotonic() < until, "the other gateway does not notice"
+            time.sleep(0.1)
+
+
 def test_metrics_count_runs_steps_roles_and_tools(world: World) -> None:
     world.client.base_url = world.start()
     world.script.calls = [call("add", a=2, b=3)]

@@ -113,6 +113,14 @@ def test_runs_can_be_listed_shown_and_cancelled(world: World) -> None:
     world.script.delays.clear()
 
 
+def test_old_runs_can_be_forgotten(world: World) -> None:
+    run_id = world.run()["run_id"]
+    assert umi(world, "runs", "prune", "--older-than", "1", "--database", world.database) == (0, "0 runs forgotten\n")
+    code, printed = umi(world, "runs", "prune", "--older-than", "0", "--database", world.database)
+    assert (code, printed.endswith(" runs forgotten\n"), printed.startswith("0 ")) == (0, True, False)
+    assert world.client.get(f"/v1/runs/{run_id}").status_code == 404
+
+
 def test_a_version_goes_from_the_shelf_through_a_trial_to_all_runs_and_back(tmp_path: Path) -> None:
     runner = CliRunner(env={"UMI_REGISTRY": str(tmp_path / "registry"), "COLUMNS": "200"})
 

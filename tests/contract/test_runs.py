@@ -68,7 +68,7 @@ def test_cancelling_ends_the_generation_or_the_tool_call_in_flight(world: World,
     started = time.monotonic()
     cancelled = world.client.post(f"/v1/runs/{run_id}/cancel").json()
     assert cancelled["outcome"] == "cancelled"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     events = world.client.get(f"/v1/runs/{run_id}/events").text
     assert events.count("event: run.completed") == 1
     assert 'umi_runs_total{outcome="cancelled"} ' in world.client.get("/metrics").text
@@ -80,11 +80,14 @@ def test_cancelling_a_run_that_has_ended_changes_nothing(world: World) -> None:
     assert world.client.post("/v1/runs/none/cancel").status_code == 404
 
 
-def test_a_run_that_goes_on_elsewhere_cannot_be_cancelled_here(world: World) -> None:
-    world.script.delays[Role.PLANNER] = 0.5
+def test_a_run_that_goes_on_in_another_gateway_is_cancelled_there(world: World) -> None:
+    world.script.delays[Role.PLANNER] = 60
     other = world.start()
     run_id = begin(world)
-    assert httpx.post(f"{other}/v1/runs/{run_id}/cancel", trust_env=False).status_code == 409
+    while not world.script.requests:
+        time.sleep(0.01)
+    cancelled = httpx.post(f"{other}/v1/runs/{run_id}/cancel", timeout=50, trust_env=False)
+    assert (cancelled.status_code, cancelled.json()["outcome"]) == (200, "cancelled")
 
 
 def test_the_same_request_with_the_same_key_is_one_run(world: World) -> None:

@@ -22,17 +22,17 @@ LEASE = 1.0
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, database: str) -> Iterator[World]:
     with ExitStack() as stack:
-        yield World(tmp_path, stack)
+        yield World(tmp_path, stack, database)
 
 
 @contextmanager
-def gateway(world: World, tmp_path: Path) -> Generator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+def gateway(world: World, tmp_path: Path, **changes: str) -> Generator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
     """A gateway as a process of its own, on the world's roles, tools and database."""
     port = free_port()
     urls = {f"UMI_{role.upper()}_URL": world.roles for role in Role}
-    settings = {"UMI_PORT": str(port), "UMI_DATABASE": world.database, "UMI_LEASE_SECONDS": str(LEASE)}
+    settings = {"UMI_PORT": str(port), "UMI_DATABASE": world.database, "UMI_LEASE_SECONDS": str(LEASE), **changes}
     with (tmp_path / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway"], stdout=log, stderr=log, env={**os.environ, **urls, **settings}
@@ -53,7 +53,7 @@ def is_up(client: httpx.Client) -> bool:
         return False
 
 
-def wait(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it does not come about"
@@ -99,12 +99,8 @@ def test_a_call_in_flight_is_repeated_only_if_it_changes_nothing(
         run_id = begin(client)
         wait(lambda: path in world.called)
         process.kill()
-    os.environ["UMI_TOOL_SECONDS"] = "0.5"
-    try:
-        with gateway(world, tmp_path) as (client, _):
-            run = ended(client, run_id)
-    finally:
-        del os.environ["UMI_TOOL_SECONDS"]
+    with gateway(world, tmp_path, UMI_TOOL_SECONDS="0.5") as (client, _):
+        run = ended(client, run_id)
     assert world.called.count(path) == times
     observed = "It is unknown whether" if times == 1 else "The tool did not answer within"
     assert run["steps"][0]["observation"].startswith(observed)
@@ -125,11 +121,22 @@ def test_a_gateway_that_lives_keeps_its_runs(world: World, tmp_path: Path) -> No
 def test_a_gateway_that_is_told_to_stop_hands_its_runs_over_at_once(world: World, tmp_path: Path) -> None:
     world.script.calls = [call("add", a=2, b=3)]
     world.script.delays[Role.CALLER] = 0.4
-    with gateway(world, tmp_path) as (client, process), gateway(world, tmp_path) as (other, _):
+    with gateway(world, tmp_path, UMI_DRAIN_SECONDS="0") as (client, process), gateway(world, tmp_path) as (other, _):
         run_id = begin(client)
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         assert ended(other, run_id)["outcome"] == "answered"
+
+
+def test_a_gateway_that_is_told_to_stop_lets_its_runs_end_if_they_soon_do(world: World, tmp_path: Path) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
+    world.script.delays[Role.CALLER] = 1.0
+    with gateway(world, tmp_path, UMI_DRAIN_SECONDS="20") as (client, process), gateway(world, tmp_path) as (other, _):
+        run_id = begin(client)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        assert other.get(f"/v1/runs/{run_id}").json()["outcome"] == "answered"
+    assert [role for role, _ in world.script.requests].count(Role.CALLER) == 1
 
 
 def test_every_tool_call_carries_a_key_of_its_own(world: World) -> None:

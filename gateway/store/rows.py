@@ -1,0 +1,95 @@
+"""What the store gives and takes."""
+
+from enum import StrEnum
+
+from gateway.events import Outcome
+from umi.trajectory import Frozen, JsonObject
+
+TENANT = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+class Scope(StrEnum):
+    """What a key may do for its tenant."""
+
+    QUERY = "query"
+    """Ask, and see, cancel and delete runs."""
+    TOOLS = "tools"
+    """Register and delete toolsets."""
+    ADMIN = "admin"
+    """Both, and read the gateway's metrics, which tell of all tenants."""
+
+
+class Key(Frozen):
+    """An API key, without the key itself. A limit that is None does not limit; times are seconds since the epoch."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: frozenset[Scope]
+    requests_per_minute: int | None = None
+    concurrent_runs: int | None = None
+    tokens_per_day: int | None = None
+    created_at: float = 0.0
+    revoked_at: float | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the key has that scope, or is an admin's."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+LOCAL = Key(id="", tenant="default", name="nobody's", scopes=frozenset(Scope))
+"""Stands for the key of whoever asks a gateway that has no keys."""
+
+
+class Claim(Frozen):
+    """A client's word that a request is made once: its key, and a digest of what it asked for."""
+
+    key: str
+    digest: str
+
+
+class Claimed(Claim):
+    """A claim, and the run that was begun for it."""
+
+    run_id: str
+
+
+class Exceeded(Frozen):
+    """A limit of a key that leaves no room for one more run now."""
+
+    what: str
+    limit: int
+    retry_after: float
+
+
+class Lease(Frozen):
+    """Whose runs are, and until when (seconds since the epoch) nobody else may go on with them."""
+
+    owner: str
+    until: float
+
+
+class Taken(Frozen):
+    """A run that was taken over, and whose it is."""
+
+    run_id: str
+    tenant: str
+
+
+class RunRow(Frozen):
+    """A run as lists show it. `outcome` is None while it goes on."""
+
+    run_id: str
+    created_at: float
+    query: str
+    outcome: Outcome | None
+
+
+class ToolsetRow(Frozen):
+    """A registered toolset as it is kept: `document` has one absolute server URL."""
+
+    name: str
+    url: str | None = None
+    document: JsonObject
+    tenant: str = LOCAL.tenant

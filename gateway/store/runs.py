@@ -1,0 +1,234 @@
+"""Runs: an append-only log of events each, the lease of the gateway that goes on with it, claims of idempotency."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.events import Event, Outcome
+from gateway.problems import NotStored
+from gateway.store import tables
+from gateway.store.database import Database, upsert
+from gateway.store.following import Following
+from gateway.store.keys import add_usage, excess
+from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
+
+_runs, _events, _claims = tables.runs, tables.events, tables.claims
+
+
+@dataclass(frozen=True)
+class _Append:
+    owner: str
+    event: Event
+
+
+class RunStore:
+    """The runs of all tenants. An async context manager, for its followers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._following = Following(database)
+
+    async def __aenter__(self) -> Self:
+        await self._following.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._following.__aexit__()
+
+    async def create(self, event: Event, key: Key, claim: Claim | None, lease: Lease) -> Claimed | Exceeded | None:
+        """Store a run's first event, its lease and its claim, for whoever has `key`.
+
+        Nothing is stored when the claim was made before (returns whose it is), or when the key's limits leave no room.
+        """
+
+        def statement(connection: sa.Connection) -> Claimed | Exceeded | None:
+            if claim is not None and (taken := _claimed(connection, key.tenant, claim.key)):
+                return taken
+            if exceeded := excess(connection, key, event.at):
+                return exceeded
+            if claim is not None:
+                row = {**claim.model_dump(), "tenant": key.tenant, "run_id": event.run_id, "at": event.at}
+                made = connection.execute(upsert(connection, _claims).values(row).on_conflict_do_nothing())
+                if not made.rowcount:  # another gateway was faster
+                    return _claimed(connection, key.tenant, claim.key)
+            row = {
+                "id": event.run_id,
+                "tenant": key.tenant,
+                "key_id": key.id,
+                "query": event.data["query"].replace("\0", "\ufffd"),  # PostgreSQL's text has no place for it
+                "created_at": event.at,
+                "cancel_asked": False,
+                **lease.model_dump(),
+            }
+            connection.execute(_runs.insert().values(row))
+            connection.execute(_events.insert().values(_row(event)))
+            return None
+
+        done = await self._database.write(statement)
+        if done is None:
+            self._following.is_here(event.run_id)
+        return done
+
+    async def renew(self, lease: Lease, run_ids: Iterable[str]) -> None:
+        """Keep those runs of an owner."""
+        wanted = sorted(run_ids)
+
+        def statement(connection: sa.Connection) -> None:
+            for first in range(0, len(wanted), 500):
+                held = sa.and_(_runs.c.id.in_(wanted[first : first + 500]), _runs.c.owner == lease.owner)
+                connection.execute(_runs.update().where(held).values(until=lease.until))
+
+        await self._database.write(statement)
+
+    async def release(self, owner: str) -> None:
+        """Give up all runs of an owner: another may take them at once."""
+        held = sa.and_(_runs.c.owner == owner, _runs.c.outcome.is_(None))
+        update = _runs.update().where(held).values(owner=None, until=None)
+        await self._database.write(lambda connection: connection.execute(update).rowcount)
+
+    async def take_orphans(self, lease: Lease, now: float, most: int = 100) -> list[Taken]:
+        """Take unfinished runs whose lease is over, or that have none; of several takers one gets a run.
+
+        Whoever takes at the same time skips what is being taken here, and whoever comes after sees the new lease.
+        """
+
+        def statement(connection: sa.Connection) -> list[Taken]:
+            lapsed = sa.or_(_runs.c.until.is_(None), _runs.c.until < now)
+            orphans = sa.select(_runs.c.id).where(_runs.c.outcome.is_(None), lapsed).limit(most)
+            found = list(connection.execute(orphans.with_for_update(skip_locked=True)).scalars())
+            if not found:
+                return []
+            take = _runs.update().where(_runs.c.id.in_(found)).values(lease.model_dump())
+            rows = connection.execute(take.returning(_runs.c.id.label("run_id"), _runs.c.tenant)).mappings()
+            return [Taken.model_validate(dict(row)) for row in rows]
+
+        taken = await self._database.write(statement)
+        for run in taken:
+            self._following.is_here(run.run_id)
+        return taken
+
+    async def ask_to_cancel(self, run_id: str) -> None:
+        """Let whoever holds the run know that it is to end."""
+        update = _runs.update().where(_runs.c.id == run_id, _runs.c.outcome.is_(None)).values(cancel_asked=True)
+        await self._database.write(lambda connection: connection.execute(update).rowcount)
+
+    async def to_cancel(self, owner: str) -> list[str]:
+        """The runs of an owner that it was asked to end."""
+        asked = sa.and_(_runs.c.outcome.is_(None), _runs.c.owner == owner, _runs.c.cancel_asked)
+        chosen = sa.select(_runs.c.id).where(asked)
+        return await self._database.read(lambda connection: list(connection.execute(chosen).scalars()))
+
+    async def append(self, owner: str, event: Event) -> None:
+        """Returns when the event is on disk; followers of the run are told. Raises NotStored."""
+        try:
+            stored = await self._database.write_bulk(_append_all, _Append(owner, event))
+        except (SQLAlchemyError, ValueError) as error:
+            self._following.is_elsewhere(event.run_id)
+            raise NotStored("the database did not take the run's next event; the gateway's log says why") from error
+        if event.is_last or not stored:
+            self._following.is_elsewhere(event.run_id)
+        if not stored:
+            raise NotStored("the run has ended, or goes on in another gateway")
+        self._following.tell(event.run_id)
+
+    async def events(self, run_id: str, after: int = -1) -> list[Event]:
+        """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
+        chosen = _events.select().where(_events.c.run_id == run_id, _events.c.seq > after).order_by(_events.c.seq)
+        return await self._database.read(lambda connection: _read(connection, chosen))
+
+    async def events_of(self, tenant: str, run_id: str) -> list[Event]:
+        """The run's events; empty when the tenant has no such run."""
+        chosen = _events.select().join(_runs).where(_runs.c.id == run_id, _runs.c.tenant == tenant)
+        return await self._database.read(lambda connection: _read(connection, chosen.order_by(_events.c.seq)))
+
+    async def follow(self, run_id: str, after: int = -1, patience: float = 10.0) -> AsyncIterator[Event | None]:
+        """Replay, then wait for more until the run's last event; None after every `patience` seconds of silence.
+
+        What another gateway appends is seen as well, a moment later.
+        """
+        with self._following.of(run_id) as follower:
+            while True:
+                follower.seen(after)  # before reading, so that nothing appended in between is missed
+                for event in await self.events(run_id, after):
+                    after = event.seq
+                    yield event
+                    if event.is_last:
+                        return
+                if not await follower.wait(after, patience):
+                    yield None
+
+    async def outcome(self, run_id: str) -> Outcome | None:
+        """How a run ended; None for one that goes on, or is not there."""
+        chosen = sa.select(_runs.c.outcome).where(_runs.c.id == run_id)
+        found = await self._database.read(lambda connection: connection.execute(chosen).scalar())
+        return Outcome(found) if found else None
+
+    async def page(
+        self, tenant: str, limit: int, outcome: str | None = None, before: tuple[float, str] | None = None
+    ) -> list[RunRow]:
+        """A tenant's runs, newest first: older than `before` (time and id), of one outcome ("running": none yet)."""
+        columns = (_runs.c.id.label("run_id"), _runs.c.created_at, _runs.c.query, _runs.c.outcome)
+        chosen = sa.select(*columns).where(_runs.c.tenant == tenant)
+        chosen = chosen.order_by(_runs.c.created_at.desc(), _runs.c.id.desc()).limit(limit)
+        if outcome is not None:
+            chosen = chosen.where(_runs.c.outcome.is_(None) if outcome == "running" else _runs.c.outcome == outcome)
+        if before is not None:
+            chosen = chosen.where(sa.tuple_(_runs.c.created_at, _runs.c.id) < sa.tuple_(*map(sa.literal, before)))
+
+        def statement(connection: sa.Connection) -> list[RunRow]:
+            return [RunRow.model_validate(dict(row)) for row in connection.execute(chosen).mappings()]
+
+        return await self._database.read(statement)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run and its events."""
+
+        def statement(connection: sa.Connection) -> None:
+            for table, column in ((_events, _events.c.run_id), (_claims, _claims.c.run_id), (_runs, _runs.c.id)):
+                connection.execute(table.delete().where(column == run_id))
+
+        await self._database.write(statement)
+
+
+def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]:
+    """Append those events whose run is still their owner's; the lock keeps others from taking it until the commit."""
+    wanted = {append.event.run_id for append in appends}
+    held = sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id).where(_runs.c.id.in_(wanted), _runs.c.outcome.is_(None))
+    rows = connection.execute(held.order_by(_runs.c.id).with_for_update()).all()
+    owners, keys = {row.id: row.owner for row in rows}, {row.id: row.key_id for row in rows}
+    results = [owners.get(append.event.run_id) == append.owner for append in appends]
+    events = [append.event for append, mine in zip(appends, results, strict=True) if mine]
+    if not events:
+        return results
+    connection.execute(_events.insert(), [_row(event) for event in events])
+    ended = [{"ended": event.run_id, "how": event.data["outcome"]} for event in events if event.is_last]
+    if ended:
+        end = _runs.update().where(_runs.c.id == sa.bindparam("ended"))
+        connection.execute(end.values(outcome=sa.bindparam("how"), owner=None, until=None), ended)
+    add_usage(connection, ((keys[event.run_id], _tokens(event)) for event in events), time.time())
+    return results
+
+
+def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None:
+    chosen = _claims.select().where(_claims.c.tenant == tenant, _claims.c.key == key)
+    row = connection.execute(chosen).mappings().first()
+    return None if row is None else Claimed(key=row["key"], digest=row["digest"], run_id=row["run_id"])
+
+
+def _read(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
+    rows = connection.execute(chosen).mappings()
+    return [Event(**{**row, "data": json.loads(row["data"])}) for row in rows]
+
+
+def _row(event: Event) -> dict[str, object]:
+    return {**event.model_dump(exclude={"data"}), "data": json.dumps(event.data)}
+
+
+def _tokens(event: Event) -> int:
+    usage = event.data.get("usage") or {}
+    return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))

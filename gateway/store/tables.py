@@ -1,0 +1,83 @@
+"""The tables as they are now. A change here needs a migration; a test compares the two."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("key_id", sa.String(16), nullable=False),
+    sa.Column("query", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("until", sa.Float),
+    sa.Column("cancel_asked", sa.Boolean, nullable=False),
+)
+"""`owner` and `until` are the lease: whose the run is while it goes on, and until when nobody else may take it.
+`cancel_asked` tells the owner that somebody asked another gateway to cancel it."""
+_unfinished = runs.c.outcome.is_(None)
+sa.Index("runs_listed", runs.c.tenant, runs.c.created_at, runs.c.id)
+sa.Index("runs_unfinished", runs.c.key_id, runs.c.until, sqlite_where=_unfinished, postgresql_where=_unfinished)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("type", sa.String(32), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("run_id", sa.String(64), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+"""Idempotency keys, and the run that was begun for each."""
+
+toolsets = sa.Table(
+    "toolsets",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("revision", sa.String(32), nullable=False),
+    sa.UniqueConstraint("tenant", "name", name="toolsets_named"),
+)
+"""`revision` changes with every change, so that another gateway sees what it has to read again."""
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("scopes", sa.String(64), nullable=False),
+    sa.Column("requests_per_minute", sa.Integer),
+    sa.Column("concurrent_runs", sa.Integer),
+    sa.Column("tokens_per_day", sa.Integer),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
+)
+"""API keys: of the key itself only a SHA-256 is here."""
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("key_id", sa.String(16), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+)
+"""Tokens that a key's runs have read and written on a day (UTC)."""
