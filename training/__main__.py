@@ -41,7 +41,8 @@ def evaluate(
 
     Goes on where it was cut off; empty the output folder to begin anew.
     """
-    from training.evaluate import SYSTEMS, OtherSubject, compare
+    from training.evaluate import OtherSubject, compare
+    from training.served import SHIPPED
     from training.tasks import files
     from training.tasks.entities import Split
 
@@ -49,7 +50,7 @@ def evaluate(
     path = files.path_of(folder, Split.TEST)
     chosen = list(files.read(path))[:count]
     try:
-        compare(chosen, f"tasks {files.sha256(path)[:12]}", at_once, output, system or list(SYSTEMS))
+        compare(chosen, f"tasks {files.sha256(path)[:12]}", at_once, output, system or list(SHIPPED))
     except OtherSubject as error:
         raise typer.BadParameter(str(error)) from error
 
