@@ -215,7 +215,8 @@ def _require_same(dataset: Any, turns: Sequence[Any], collate: TreeCollator) -> 
     for row, turn in zip(dataset, turns, strict=True):
         tokens = collate.tokens(turn)
         assert tokens is not None
-        if row["input_ids"] != tokens.prompt + tokens.target or sum(row["completion_mask"]) != len(tokens.target):
+        learnt = [label for label in row["labels"] if label >= 0]
+        if row["input_ids"] != tokens.prompt + tokens.target or learnt != tokens.target:
             raise RuntimeError(f"the SFTTrainer would learn something else than this: {turn.target!r}")
 
 
