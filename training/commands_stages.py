@@ -13,10 +13,10 @@ from umi.roles import Role
 
 if TYPE_CHECKING:
     from training.data import Data
-    from training.runs import Backbone, Run
+    from training.runs import Backbone
 
 Tasks = Annotated[Path, typer.Option(help="Folder of task files.")]
-Data_ = Annotated[
+DataPaths = Annotated[
     list[Path] | None,
     typer.Option(
         "--data", help="Learn from these files or folders instead, in any form that `inspect` knows; may be repeated."
@@ -48,18 +48,18 @@ def global_stage(
     parent: Annotated[Path | None, typer.Option(help="Go on from this checkpoint instead of the backbone.")] = None,
     skip: Skip = 0,
     limit: Limit = None,
-    data: Data_ = None,
+    data: DataPaths = None,
     preset: PresetName = EMBEDDED,
     changes: Changes = None,
 ) -> None:
     """Stage one: one model learns the turns of all roles."""
     from training.lessons import Turns
-    from training.runs import Run
+    from training.runs import Run, run
 
     with _told():
         settings = _preset(preset).start.changed(changes or [])
         chosen = _data(data, folder).some(skip, limit)
-        _train(Run("global", Turns(), settings, chosen, _named(backbone, backbone_name), work, target, parent))
+        run(Run("global", Turns(), settings, chosen, _named(backbone, backbone_name), work, target, parent))
 
 
 def local_stage(
@@ -72,20 +72,20 @@ def local_stage(
     work: Annotated[Path, typer.Option(help="Parent of the stage's working folder.")] = Path("var/work"),
     skip: Skip = 0,
     limit: Limit = None,
-    data: Data_ = None,
+    data: DataPaths = None,
     preset: PresetName = EMBEDDED,
     changes: Changes = None,
 ) -> None:
     """Stage two: a copy of the global checkpoint goes on with one role's turns."""
     from training.lessons import Turns
-    from training.runs import Run
+    from training.runs import Run, run
 
     with _told():
         settings: StageSettings = _preset(preset).local[role].changed(changes or [])
         chosen = _data(data, folder).some(skip, limit)
         named = _named(backbone, backbone_name)
         directory = target or Path("checkpoints") / role
-        _train(Run(f"local {role}", Turns(role), settings, chosen, named, work / role, directory, parent))
+        run(Run(f"local {role}", Turns(role), settings, chosen, named, work / role, directory, parent))
 
 
 def system(
@@ -96,7 +96,7 @@ def system(
     backbone_name: BackboneName = None,
     skip: Skip = 0,
     limit: Limit = None,
-    data: Data_ = None,
+    data: DataPaths = None,
     preset: PresetName = EMBEDDED,
     changes: Changes = None,
 ) -> None:
@@ -113,12 +113,6 @@ def system(
             raise BadInput(f"there is no system {name!r}: {', '.join(SYSTEMS)}")
         chosen = _data(data, folder).some(skip, limit)
         run_system(name, _preset(preset), changes or [], chosen, _named(backbone, backbone_name), output)
-
-
-def _train(stage: "Run") -> None:
-    from training.runs import run
-
-    run(stage)
 
 
 def _data(data: list[Path] | None, tasks: Path) -> "Data":

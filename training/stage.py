@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerState, TrainingArguments
 
 from training.attention import Opaque
@@ -196,8 +197,20 @@ def _gathered(trainer: TreeTrainer, backbone: Path, settings: StageSettings, par
     """The trained model in one piece. Every process takes part; of a sharded one only the first has the weights."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return cast(Model, trainer.model)
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state = (
+        trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else _full(trainer)
+    )
     whole = load_model(backbone, settings, parent)
     if trainer.args.process_index == 0:
         whole.load_state_dict(state)
     return whole
+
+
+def _full(trainer: TreeTrainer) -> dict[str, torch.Tensor]:
+    """The sharded weights put together, tensor by tensor; empty but in the first process."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in cast(nn.Module, trainer.model).state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if trainer.args.process_index == 0:
+            found[name] = whole.cpu()
+    return found
