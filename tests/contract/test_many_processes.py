@@ -18,7 +18,7 @@ from umi.manifest import Checkpoint, Kind
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 ACCELERATE = ("accelerate.commands.launch", "--config_file", "training/configs/fsdp.yaml", "--num_processes", "2", "-m")
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1e-2
 SETTINGS = (f"learning_rate={LEARNING_RATE}", "warmup=0", "rank=0", "save_steps=2")
 
 pytestmark = pytest.mark.timeout(600)
@@ -53,9 +53,10 @@ def alone(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def far(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    """The largest difference of a weight."""
+    """The largest difference of a weight beyond one step of bfloat16, in which both were written."""
     assert left.keys() == right.keys()
-    return max((left[name].float() - right[name].float()).abs().max().item() for name in left)
+    pairs = [(left[name].float(), right[name].float()) for name in left]
+    return max(((one - other).abs() - one.abs() / 128).max().item() for one, other in pairs)
 
 
 @pytest.mark.parametrize("launch", [(*TORCHRUN, "training"), (*ACCELERATE, "tests.fsdp_on_cpu")], ids=["ddp", "fsdp"])

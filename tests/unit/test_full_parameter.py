@@ -24,7 +24,7 @@ from umi.errors import BadCheckpoint
 from umi.manifest import ALL_ROLES, Checkpoint, Kind
 from umi.roles import Role
 
-SETTINGS = StageSettings(learning_rate=1e-3, epochs=2, rank=0, save_steps=2, tasks_per_pass=2)  # 4 steps
+SETTINGS = StageSettings(learning_rate=1e-2, epochs=2, rank=0, save_steps=2, tasks_per_pass=2)  # 4 steps
 FACTS = {"stage": "global", "tasks": 8, "data": "generated tasks"}
 
 
