@@ -6,7 +6,7 @@ TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-swap chaos eval-examples eval-toolbench
+.PHONY: help setup run test check format tasks train bench-train bench-swap chaos eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ train: tasks ## both stages of training into checkpoints/ (hours on two cores; g
 
 eval-toolbench: setup ## the paper's static metrics on annotated trajectories: make eval-toolbench DATA=file
 	$(BIN)/python -m training static $(DATA)
+
+bench-train: tasks ## prefix trees beside a plain TRL SFTTrainer: tokens per second and loss of both (8 minutes)
+	$(BIN)/python -m benchmarks.training
 
 bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
 	$(BIN)/python -m benchmarks.swap

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from training.evaluate import SYSTEMS, OtherSubject, weights_of
+from training.evaluate import OtherSubject
 from training.formats import read
 from training.formats.entries import files
 from training.live import running
 from training.metrics import Mode, StepScore, mean_scores
 from training.records import Record
 from training.report import file_of
+from training.served import NAMES, SHIPPED, Served, trained
 from training.static import RoleServices, StepResult
 from training.statistics import bootstrap, by_task
 from training.tasks.files import sha256
@@ -34,7 +35,11 @@ URLS = {role: f"http://127.0.0.1:{8101 + number}" for number, role in enumerate(
 
 def static(
     data: Annotated[list[Path], typer.Argument(help="Annotated trajectories, in any form that `inspect` knows.")],
-    system: Annotated[list[str] | None, typer.Option(help=f"Only this one of: {', '.join(SYSTEMS)}.")] = None,
+    system: Annotated[list[str] | None, typer.Option(help=f"Only this one of: {', '.join(NAMES)}.")] = None,
+    systems: Annotated[
+        Path | None,
+        typer.Option(help="Folder of trained systems (`python -m training system`) to evaluate, not those shipped."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many trajectories.")] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Steps that are asked at a time.")] = 8,
     output: Annotated[Path, typer.Option(help="Where the results go; goes on with what is there.")] = Path(
@@ -45,23 +50,35 @@ def static(
     records = _records(data)[:limit]
     digest = "".join(sha256(file) for path in data for file in files(path))[:12]
     output.mkdir(parents=True, exist_ok=True)
-    for name in system or list(SYSTEMS):
-        try:
-            asyncio.run(_evaluate(name, records, f"{weights_of(name)} on {digest}", at_once, output))
-        except OtherSubject as error:
-            raise typer.BadParameter(str(error)) from error
+    try:
+        for name, served in chosen(system, systems).items():
+            asyncio.run(_evaluate(name, served, records, f"{served.weights()} on {digest}", at_once, output))
+    except (OtherSubject, BadInput) as error:
+        raise typer.BadParameter(str(error)) from error
     text = table(output)
     (output / "table.md").write_text(text + "\n", "utf-8")
     typer.echo("\n" + text)
 
 
-async def _evaluate(system: str, records: Sequence[Record], subject: str, at_once: int, output: Path) -> None:
+def chosen(names: Sequence[str] | None, folder: Path | None) -> dict[str, Served]:
+    """The systems of these names, all without any: the shipped ones, or those of a folder. Raises BadInput."""
+    known = trained(folder) if folder else SHIPPED
+    if missing := set(names or ()) - known.keys():
+        raise BadInput(
+            f"there is no {', '.join(sorted(missing))} in {folder or 'checkpoints'}, only {', '.join(known)}"
+        )
+    return {name: known[name] for name in names or known}
+
+
+async def _evaluate(
+    system: str, served: Served, records: Sequence[Record], subject: str, at_once: int, output: Path
+) -> None:
     file = file_of(output, system)
     earlier = _read(file)
     if other := {result.subject for result in earlier} - {subject}:
         raise OtherSubject(f"{file} holds results of {other.pop()}, not of {subject}; move it away or use --output")
     known = {(result.id, result.step) for result in earlier}
-    with running([*SYSTEMS[system], "--no-tools"], file.with_suffix(".log"), subject):
+    with running([*served.options, "--no-tools"], file.with_suffix(".log"), subject):
         async with RoleServices(URLS, at_once) as roles:
             async for result in roles.predict_all(records, subject, known):
                 with file.open("a", encoding="utf-8") as lines:
@@ -71,7 +88,7 @@ async def _evaluate(system: str, records: Sequence[Record], subject: str, at_onc
 def table(folder: Path) -> str:
     """The paper's metrics in per cent, a row for each system with results; 95 % intervals over trajectories."""
     lines = ["| | " + " | ".join(METRICS.values()) + " | steps | failed |", "| --- " * (len(METRICS) + 3) + "|"]
-    for system in SYSTEMS:
+    for system in NAMES:
         if not (results := _read(file_of(folder, system))):
             continue
         scores = [result.score for result in results]

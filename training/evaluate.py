@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.live import Setting, Stack, memory_gib, running
-from training.report import ROLES, SINGLE, file_of, read, table
+from training.report import file_of, read, table
+from training.served import SHIPPED
 from training.tasks.task import Kind, Task
-from umi.manifest import Checkpoint
-from umi.roles import Role
 
-SYSTEMS = {ROLES: ["--checkpoints", "checkpoints"], SINGLE: ["--single", "checkpoints/global"]}
-"""System to the options of `umi up` that serve it."""
 TIMED = 15
 EVERY_TOOL = 4
 """One in so many tasks is asked again with all tools registered."""
@@ -33,7 +30,7 @@ def compare(tasks: Sequence[Task], data: str, at_once: int, folder: Path, system
     """
     folder.mkdir(parents=True, exist_ok=True)
     for system in systems:
-        asyncio.run(_evaluate(system, tasks, f"{weights_of(system)} on {data}", at_once, folder))
+        asyncio.run(_evaluate(system, tasks, f"{SHIPPED[system].weights()} on {data}", at_once, folder))
     text = table(folder)
     (folder / "table.md").write_text(text + "\n", "utf-8")
     print("\n" + text)
@@ -52,7 +49,7 @@ async def _evaluate(system: str, tasks: Sequence[Task], subject: str, at_once: i
         (Setting.ALONE, two, 1),
         (Setting.ALL_TOOLS, _answerable(tasks)[::EVERY_TOOL], at_once),
     ]
-    with running(SYSTEMS[system], file.with_suffix(".log"), subject) as (stack, ready_seconds, process):
+    with running([*SHIPPED[system].options], file.with_suffix(".log"), subject) as (stack, ready_seconds, process):
         async with stack:
             for setting, asked, gate in plan:
                 left = [task for task in asked if (setting, task.id) not in known]
@@ -69,12 +66,6 @@ async def _facts(stack: Stack, tasks: Sequence[Task], ready_seconds: float, proc
         "memory_gib": memory_gib(process),
         "retrieval_recall": await stack.recall([task for task in tasks if task.kind is not Kind.GIVE_UP]),
     }
-
-
-def weights_of(system: str) -> str:
-    """The versions that a system serves, by name."""
-    folders = [Path("checkpoints") / (role if system == ROLES else "global") for role in Role]
-    return ", ".join(dict.fromkeys(Checkpoint.open(folder).manifest.version for folder in folders))
 
 
 def _answerable(tasks: Sequence[Task]) -> list[Task]:

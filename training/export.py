@@ -1,89 +1,150 @@
-"""Writing a trained adapter as a checkpoint: bfloat16 weights, manifest, prompt template, loss curve and model card."""
+"""Writing what was trained as a checkpoint: bfloat16 weights, manifest, prompt template, loss curve and model card."""
 
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
 
+from training.lessons import Lesson
+from training.model import Model
 from training.smoke import text_of
 from umi import manifest
-from umi.prompt import PromptTemplate
-from umi.roles import Role
+from umi.errors import TrainingStopped
 from umi.smoke import FILE_NAME as SMOKE
 from umi.smoke import SmokeCase
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _CARD = """# {version}
 
-A LoRA adapter (rank {rank}) that makes {backbone} the {roles} of UMi, a multi-LLM tool agent after α-UMi
-(arXiv 2401.07324).
+{what} the {roles} of UMi, a multi-LLM tool agent after α-UMi (arXiv 2401.07324).
 
 * **Stage**: {stage}{parents}.
-* **Data**: {tasks} generated tasks over the tools in `examples/tools`, every observation a real response
-  (`python -m training tasks`; sha256 of the file in `manifest.json`). English only.
+* **Data**: {data} (sha256 in `manifest.json`).
 * **Loss**: {loss:.4f} nats per target token at the end of training (curve in `loss.png`).
-* **Use**: loaded by the role service from this directory; the prompt is `prompt.jinja`. Made for short questions with
-  3 to 8 offered tools; it is no general assistant. How well it does: the table in the project's README,
-  `make eval-examples`.
-* **Licence**: Apache-2.0, like the backbone.
+* **Use**: loaded by the role service from this directory; the prompt is `prompt.jinja`. Made to use tools; it is no
+  general assistant.
+* **Licence**: {licence}.
 """
 
 
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of itself beside its weights. `training` has at least `stage`, `tasks` and `data`."""
+
+    version: str
+    backbone: str
+    training: dict[str, Any]
+    log: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    parents: tuple[str, ...] = ()
+    cases: Sequence[SmokeCase] = ()
+    tool_mention: str | None = None
+
+
 def export(
-    model: PeftModel,
-    target: Path,
-    name: str,
-    backbone: str,
-    roles: tuple[Role, ...],
-    training: dict[str, Any],
-    log: list[dict[str, float]],
-    parents: tuple[str, ...] = (),
-    cases: Sequence[SmokeCase] = (),
-    tool_mention: str | None = None,
+    model: Model, tokenizer: PreTrainedTokenizerBase, target: Path, lesson: Lesson, about: About
 ) -> manifest.Manifest:
-    """Write the checkpoint directory `target`; returns its manifest."""
-    target.mkdir(parents=True, exist_ok=True)
-    if cases:
-        (target / SMOKE).write_bytes(text_of(cases))
-    model.save_pretrained(target)
-    weights = {key: tensor.to(torch.bfloat16) for key, tensor in load_file(target / WEIGHTS).items()}
-    save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
-    config = json.loads((target / CONFIG).read_text("utf-8"))
-    config["base_model_name_or_path"] = backbone  # peft writes the trainer's own path
-    (target / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-    loss = sum(row["loss"] for row in log[-10:]) / max(1, len(log[-10:]))
-    plot(log, target / "loss.png", name)
+    """Write the checkpoint directory `target`, whole or not at all; one that is there is replaced at the end.
+
+    An adapter lies over its backbone; a fully trained model comes with everything that `from_pretrained` reads.
+    Raises TrainingStopped when it cannot be written, ValueError when the manifest would not open.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        written = _write(model, tokenizer, partial, lesson, about)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise TrainingStopped(f"{target} could not be written: {error}; free space there, start again") from error
+        raise
+    if target.exists():
+        before = target.with_name(f".{target.name}.before")
+        shutil.rmtree(before, ignore_errors=True)
+        target.rename(before)
+        partial.rename(target)
+        shutil.rmtree(before)
+    else:
+        partial.rename(target)
+    return written
+
+
+def _write(
+    model: Model, tokenizer: PreTrainedTokenizerBase, folder: Path, lesson: Lesson, about: About
+) -> manifest.Manifest:
+    rank = _adapter(model, folder, about.backbone) if isinstance(model, PeftModel) else None
+    if rank is None:
+        _full(model, tokenizer, folder)
+    if about.cases:
+        (folder / SMOKE).write_bytes(text_of(about.cases))
+    files = [path.name for path in folder.iterdir()]
+    last = about.log[-10:]
+    loss = sum(row["loss"] for row in last) / max(1, len(last))
+    plot(about.log, folder / "loss.png", about.version)
     written = manifest.write(
-        target,
-        PromptTemplate.default(),
-        [WEIGHTS, CONFIG, *([SMOKE] if cases else [])],
-        version=name,
-        roles=roles,
-        kind=manifest.Kind.ADAPTER,
-        backbone=backbone,
-        rank=config["r"],
-        tool_mention=tool_mention,
-        parents=parents,
-        training={**training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
+        folder,
+        lesson.template,
+        files,
+        version=about.version,
+        roles=lesson.roles,
+        kind=manifest.Kind.FULL if rank is None else manifest.Kind.ADAPTER,
+        backbone=about.backbone,
+        rank=rank,
+        stop=tokenizer.eos_token,
+        tool_mention=about.tool_mention,
+        parents=about.parents,
+        training={**about.training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
         metrics={"final_loss": round(loss, 4)},
     )
-    card = _CARD.format(
-        version=name,
-        rank=config["r"],
-        backbone=backbone,
-        roles=", ".join(roles),
-        stage=training["stage"],
-        parents=f", from {', '.join(parents)}" if parents else "",
-        tasks=training["tasks"],
-        loss=loss,
-    )
-    (target / "README.md").write_text(card, "utf-8")
+    (folder / "README.md").write_text(_card(written, loss), "utf-8")
     return written
+
+
+def _adapter(model: PeftModel, folder: Path, backbone: str) -> int:
+    """Write adapter weights and config; returns the rank."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's; the card takes its place
+    weights = {key: tensor.to(torch.bfloat16) for key, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    config["base_model_name_or_path"] = backbone  # peft writes the trainer's own path
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    return config["r"]
+
+
+def _full(model: Model, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write model, config and tokenizer; large models in several files with their index."""
+    dtype = model.dtype
+    cast: dict[int, torch.Tensor] = {}  # by address, since tied weights are to stay one tensor
+    state = {name: cast.setdefault(old.data_ptr(), old.to(torch.bfloat16)) for name, old in model.state_dict().items()}
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(folder, state_dict=state)
+    model.config.dtype = dtype
+    tokenizer.save_pretrained(folder)
+
+
+def _card(written: manifest.Manifest, loss: float) -> str:
+    what = f"A LoRA adapter (rank {written.rank})" if written.rank else "Weights"
+    facts = written.training
+    return _CARD.format(
+        version=written.version,
+        what=f"{what} that make{'s' if written.rank else ''} {written.backbone}",
+        roles=", ".join(written.roles),
+        stage=facts["stage"],
+        parents=f", from {', '.join(written.parents)}" if written.parents else "",
+        data=f"{facts['tasks']} {facts['data']}",
+        loss=loss,
+        licence="Apache-2.0, like the backbone" if written.backbone == "SmolLM2-135M-Instruct" else "the backbone's",
+    )
 
 
 def plot(log: list[dict[str, float]], path: Path, title: str) -> None:

@@ -29,3 +29,19 @@ def instances(trajectory: Trajectory, answer: str | None, template: PromptTempla
             yield Instance(Role.CALLER, planned, template.render(Role.CALLER, planned), call_text(step.call))
         if step.plan.turn is Turn.CONCLUSION and answer is not None:
             yield Instance(Role.SUMMARIZER, planned, template.render(Role.SUMMARIZER, planned), answer)
+
+
+def whole_steps(trajectory: Trajectory, answer: str | None, template: PromptTemplate) -> Iterator[Instance | None]:
+    """Every step as one instance: the plan, a newline, and the call or the answer. None for a step without its end."""
+    for index, step in enumerate(trajectory.steps):
+        before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
+        parts = [plan_text(step.plan)]
+        match step.plan.turn:
+            case Turn.CALLER:
+                parts.append(call_text(step.call) if step.call else "")
+            case Turn.CONCLUSION:
+                parts.append(answer or "")
+            case Turn.GIVE_UP:
+                pass
+        target = "\n".join(parts)
+        yield Instance(Role.PLANNER, before, template.render(Role.PLANNER, before), target) if all(parts) else None

@@ -12,7 +12,8 @@ _WINDOW = 16
 class SimilarSizes(Sampler[int]):
     """Indices in a random order in which every `together` neighbours have similar sizes.
 
-    Processes that average their gradients wait for the slowest of them at each step. The same seed and epoch give the
+    Processes that average their gradients wait for the slowest of them at each step. `together` is what one update
+    learns from, so that any number of processes that share it see the same updates. The same seed and epoch give the
     same order, so an interrupted stage goes on as if it had not been.
     """
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from training.model import base_of
 from training.records import Record
 from umi.errors import RoleOutputInvalid
 from umi.grammar import parse_plan
@@ -40,7 +41,7 @@ def candidates(record: Record, role: Role) -> Iterator[SmokeCase]:
 
 def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 3) -> tuple[SmokeCase, ...]:
     """The first `count` cases, one a record, that the model passes; fewer when it passes fewer of these."""
-    model.get_base_model().set_attn_implementation("sdpa")  # there is no prefix tree to attend to
+    base_of(model).set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
     for number, record in enumerate(records):
         turns = list(candidates(record, role))

@@ -1,100 +1,77 @@
-"""One stage of GLPFT on a LoRA adapter: `global` learns every role's turns, `local` goes on with one role's.
+"""One stage of GLPFT: `global` learns every role's turns, `local` goes on with one role's.
 
 In LoRA mode the local stage trains a copy of the global adapter on, so that each role is one small file over the same
-public backbone.
+public backbone; with rank 0 every parameter is trained.
 """
 
 import os
-from collections import Counter
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from torch.distributed.tensor import DTensor
+from transformers import Trainer, TrainerState, TrainingArguments
 
-from training.attention import NAME as TREE_ATTENTION
 from training.attention import Opaque
-from training.instances import Instance
+from training.collate import Batch, Survey, TreeCollator, survey
+from training.lessons import Lesson
+from training.model import Model, compile_layers, load_model, load_tokenizer, multiplies_bfloat16
 from training.order import SimilarSizes
-from training.packing import PrefixTree
-from training.records import Record, learnt
+from training.records import Record
 from training.settings import StageSettings
-from umi.context import fit
-from umi.errors import ContextOverflow
-from umi.manifest import ALL_ROLES
-from umi.prompt import PromptTemplate
-from umi.roles import Role
-from umi.trajectory import Trajectory
+from umi.errors import BadInput, TrainingStopped
 
-Batch = dict[str, Any]
+_KEPT = 2
+"""Checkpoints of a stage that are kept; one more while it is written."""
+_STATE = "trainer_state.json"
 
 
-class TreeCollator:
-    """Records to one prefix tree in which the turns of `roles` are learnt.
+class Trained(NamedTuple):
+    """What a stage gives: the model, the log (rows with `step`, `loss` in nats per token), and what had to be cut."""
 
-    A turn longer than `max_tokens` loses its oldest steps, by the rule of serving (`umi.context`), never a part of its
-    target; `turns` counts those that are whole, shortened, or left out since even tools, query and target are too long.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        template: PromptTemplate,
-        roles: Sequence[Role],
-        max_tokens: int = 4096,
-    ) -> None:
-        self._tokenizer, self._template, self._roles = tokenizer, template, set(roles)
-        self._max_tokens = max_tokens
-        self.turns = Counter[str]()
-
-    def tree(self, records: Sequence[Record]) -> PrefixTree:
-        tree = PrefixTree()
-        for record in records:
-            for turn in learnt(record, self._template):
-                if turn.role in self._roles:
-                    self._add(tree, turn)
-        return tree
-
-    def _add(self, tree: PrefixTree, turn: Instance) -> None:
-        prompt, target = self._tokens(turn.prompt), [*self._tokens(turn.target), self._tokenizer.eos_token_id]
-        room, fate = self._max_tokens - len(target), "whole"
-        if len(prompt) > room:
-            try:
-                shorter, _ = fit(turn.before, lambda kept: len(self._prompt(turn.role, kept)), room)
-            except ContextOverflow:
-                self.turns["left out"] += 1
-                return
-            prompt, fate = self._prompt(turn.role, shorter), "shortened"
-        self.turns[fate] += 1
-        tree.add(prompt, target)
-
-    def _prompt(self, role: Role, trajectory: Trajectory) -> list[int]:
-        return self._tokens(self._template.render(role, trajectory))
-
-    def _tokens(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def __call__(self, groups: Sequence[Sequence[Record]]) -> Batch:
-        (group,) = groups
-        return self.tree(group).tensors()
+    model: Model
+    log: list[dict[str, float]]
+    turns: Survey
 
 
 class TreeTrainer(Trainer):
-    """The Trainer over prefix trees: its loss, and an order in which processes that work together have equal work."""
+    """The Trainer over prefix trees: its loss, an order of work that is the same for any number of processes, and
+    an end that leaves whole checkpoints behind."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SimilarSizes:
         groups = cast(Sequence[Sequence[Record]], train_dataset or self.train_dataset)
         sizes = [sum(len(record.model_dump_json()) for record in group) for group in groups]
-        return SimilarSizes(sizes, self.args.world_size, self.args.seed)
+        return SimilarSizes(sizes, self.args.world_size * self.args.gradient_accumulation_steps, self.args.seed)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Mean cross-entropy over the edges of one tree, in nats per token."""
-        return edge_loss(model, inputs)
+        """Mean cross-entropy over the edges of one tree, in nats per token.
+
+        Raises TrainingStopped when it is no number, before it can reach the weights.
+        """
+        loss = edge_loss(model, inputs)
+        if not torch.isfinite(loss):
+            raise TrainingStopped(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}: lower the learning rate and start "
+                f"again; it goes on from {_name(last_whole(Path(str(self.args.output_dir))))}"
+            )
+        return loss
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            work = Path(str(self.args.output_dir))
+            shutil.rmtree(work / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            raise TrainingStopped(
+                f"the checkpoint of step {self.state.global_step} could not be written into {work}: {error}; free "
+                f"space there and start again; it goes on from {_name(last_whole(work))}"
+            ) from error
 
 
 def edge_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -113,87 +90,127 @@ def edge_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return nn.functional.cross_entropy(output.logits[0].float(), batch["edge_tokens"])
 
 
-def load_model(backbone: Path, settings: StageSettings, parent: Path | None) -> PeftModel:
-    """The backbone with a fresh adapter, or with a trainable copy of the parent's."""
-    dtype = torch.bfloat16 if multiplies_bfloat16() else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype, attn_implementation=TREE_ATTENTION)
-    if parent is not None:
-        model = PeftModel.from_pretrained(base, parent, is_trainable=True)
-        # A checkpoint names its backbone for others; peft would look that name up on the hub at every save.
-        model.peft_config["default"].base_model_name_or_path = str(backbone)
-        return model
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0
-    )
-    return get_peft_model(base, config)
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 faster than float32: a GPU, or a CPU with instructions for it."""
-    return torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
-def compile_layers(model: PeftModel) -> None:
-    """Fuse the small operations of every layer; whole-model graphs would be recompiled for each tree size."""
-    for layer in model.get_base_model().model.layers:
-        layer.compile(dynamic=True)
-
-
-def groups_of(records: Sequence[Record], size: int, roles: Sequence[Role] = ALL_ROLES) -> list[Sequence[Record]]:
-    """Neighbouring records, `size` at a time, without those in which none of `roles` has a turn; no group is empty."""
+def groups_of(records: Sequence[Record], size: int, lesson: Lesson) -> list[Sequence[Record]]:
+    """Neighbouring records, `size` at a time, without those that have nothing to learn; no group is empty."""
     groups = (records[start : start + size] for start in range(0, len(records), size))
-    taught = ([record for record in group if not record.roles.isdisjoint(roles)] for group in groups)
+    taught = ([record for record in group if lesson.teaches(record)] for group in groups)
     return [group for group in taught if group]
 
 
 def train(
     records: Sequence[Record],
-    roles: Sequence[Role],
+    lesson: Lesson,
     settings: StageSettings,
     backbone: Path,
     work: Path,
     parent: Path | None = None,
-) -> tuple[PeftModel, list[dict[str, float]]]:
-    """Train one stage; goes on from the last checkpoint in `work` when there is one.
+) -> Trained:
+    """Train one stage; goes on from the last whole checkpoint in `work` when there is one.
 
-    Returns the model and the log: a row for each report with `step`, `loss` (nats per token) and `learning_rate`.
+    Raises BadInput for what can be seen before (the context, the disk, the parent), TrainingStopped for what cannot.
     """
+    arguments = arguments_of(settings, work)  # first: it tells from_pretrained how the processes share the weights
+    tokenizer = load_tokenizer(backbone, settings.max_tokens)
+    collate = TreeCollator(tokenizer, lesson, settings.max_tokens)
+    turns = survey(records, collate)
+    if arguments.process_index == 0:
+        print(f"turns of {', '.join(lesson.roles)}: {turns}", flush=True)
     torch.manual_seed(settings.seed)
-    tokenizer = AutoTokenizer.from_pretrained(backbone)
     model = load_model(backbone, settings, parent)
+    _require_space(work, model)
     compile_layers(model)
+    trainer = TreeTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=groups_of(records, settings.tasks_per_pass, lesson),  # type: ignore[arg-type]
+        data_collator=collate,
+    )
+    last = last_whole(work)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    log = [row for row in trainer.state.log_history if "loss" in row]
+    return Trained(_gathered(trainer, backbone, settings, parent), log, turns)
+
+
+def arguments_of(settings: StageSettings, work: Path) -> TrainingArguments:
+    """Settings as transformers has them. Raises BadInput when the processes cannot share the passes of an update."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if settings.passes_per_step % processes:
-        raise ValueError(f"{settings.passes_per_step} passes a step cannot be shared by {processes} processes")
-    arguments = TrainingArguments(
+        raise BadInput(
+            f"{settings.passes_per_step} passes a step cannot be shared by {processes} processes: "
+            f"--set passes_per_step={processes * max(1, settings.passes_per_step // processes)}"
+        )
+    return TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=1,
         gradient_accumulation_steps=settings.passes_per_step // processes,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+        lr_scheduler_kwargs={"min_lr_rate": settings.floor},
         warmup_steps=settings.warmup,
         weight_decay=settings.weight_decay,
         max_grad_norm=1.0,
         logging_steps=5,
         save_steps=settings.save_steps,
-        save_total_limit=2,
+        save_total_limit=_KEPT,
         seed=settings.seed,
         report_to=[],
         remove_unused_columns=False,
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),
         bf16=multiplies_bfloat16(),
+        gradient_checkpointing=settings.recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.recompute else None,
         ddp_find_unused_parameters=False,
     )
-    trainer = TreeTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=groups_of(records, settings.tasks_per_pass, roles),  # type: ignore[arg-type]
-        data_collator=(collate := TreeCollator(tokenizer, PromptTemplate.default(), roles)),
+
+
+def last_whole(work: Path) -> Path | None:
+    """The newest checkpoint of a stage that was written to its end; its state is written last."""
+    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        TrainerState.load_from_json(str(checkpoint / _STATE))
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _name(checkpoint: Path | None) -> str:
+    return checkpoint.name if checkpoint else "the beginning"
+
+
+def _require_space(work: Path, model: Model) -> None:
+    """Raises BadInput when the checkpoints of a stage would not fit on the disk of `work`."""
+    work.mkdir(parents=True, exist_ok=True)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    needed = 12 * trained * (_KEPT + 1)  # float32 weights and two moments of Adam
+    there = sum(path.stat().st_size for path in work.glob("checkpoint-*/*"))
+    if (free := shutil.disk_usage(work).free + there) < needed:
+        raise BadInput(f"{work}: {free / 2**30:.1f} GiB are free, the checkpoints need {needed / 2**30:.1f}: free some")
+
+
+def _gathered(trainer: TreeTrainer, backbone: Path, settings: StageSettings, parent: Path | None) -> Model:
+    """The trained model in one piece. Every process takes part; of a sharded one only the first has the weights."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return cast(Model, trainer.model)
+    state = (
+        trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else _full(trainer)
     )
-    resume = any(work.glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=resume)
-    print("turns: " + ", ".join(f"{count} {fate}" for fate, count in collate.turns.items()))
-    return model, [row for row in trainer.state.log_history if "loss" in row]
+    whole = load_model(backbone, settings, parent)
+    if trainer.args.process_index == 0:
+        whole.load_state_dict(state)
+    return whole
+
+
+def _full(trainer: TreeTrainer) -> dict[str, torch.Tensor]:
+    """The sharded weights put together, tensor by tensor; empty but in the first process."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in cast(nn.Module, trainer.model).state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if trainer.args.process_index == 0:
+            found[name] = whole.cpu()
+    return found

@@ -12,6 +12,7 @@ UmiError
 │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
 │   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
 │   └── RoleOutputInvalid    its text does not follow the role's grammar
+├── TrainingStopped          a stage of training cannot go on; its whole checkpoints are there to go on from
 └── CallRejected             a call that must not be sent; becomes an observation, the planner reacts
 """
 
@@ -74,6 +75,10 @@ class RoleOverloaded(RoleFailure):
 
 class RoleOutputInvalid(RoleFailure):
     """The role's model wrote something that its grammar does not allow, or was cut off at its token limit."""
+
+
+class TrainingStopped(UmiError):
+    """The loss is no number, or a checkpoint could not be written: the message says what it goes on from."""
 
 
 class CallRejected(UmiError):

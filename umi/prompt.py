@@ -20,6 +20,7 @@ from umi.roles import Role
 from umi.trajectory import JsonObject, ToolSpec, Trajectory
 
 DEFAULT_TEMPLATE = "umi-1"
+WHOLE_STEP_TEMPLATE = "whole-step-1"
 _CONTROL = re.compile(r"<(?=\||/?s>)")
 _MAX_DOC = 100
 
@@ -82,7 +83,12 @@ class PromptTemplate:
     @classmethod
     def default(cls) -> "PromptTemplate":
         """The template that the shipped checkpoints were trained with."""
-        return cls(files("umi").joinpath("templates", f"{DEFAULT_TEMPLATE}.jinja").read_text("utf-8"))
+        return cls.named(DEFAULT_TEMPLATE)
+
+    @classmethod
+    def named(cls, name: str) -> "PromptTemplate":
+        """One of the templates that come with UMi."""
+        return cls(files("umi").joinpath("templates", f"{name}.jinja").read_text("utf-8"))
 
     @cached_property
     def sha256(self) -> str:

@@ -1,0 +1,69 @@
+"""Training by two processes on one machine over gloo: the weights are those of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.models import tiny_backbone
+from training.tasks.build import Builder
+from training.tasks.entities import Split
+from training.tasks.execute import Tools
+from umi.manifest import Checkpoint, Kind
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+ACCELERATE = ("accelerate.commands.launch", "--config_file", "training/configs/fsdp.yaml", "--num_processes", "2", "-m")
+LEARNING_RATE = 1e-2
+SETTINGS = (f"learning_rate={LEARNING_RATE}", "warmup=0", "rank=0", "save_steps=2")
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Twelve tasks in a folder, four trees of them, two updates; and a backbone."""
+    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(40), key=lambda task: len(task.model_dump_json()))[:12]
+    folder = tmp_path_factory.mktemp("tasks")
+    for split in (Split.TRAIN, Split.DEV):
+        (folder / f"{split}.jsonl").write_text("".join(task.model_dump_json() + "\n" for task in made))
+    return folder, tiny_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+def trained(launch: tuple[str, ...], inputs: tuple[Path, Path], target: Path) -> dict[str, torch.Tensor]:
+    """The weights that the command leaves, run by `launch`."""
+    tasks, backbone = inputs
+    command = [sys.executable, "-W", "ignore", "-m", *launch, "global", str(target), "--folder", str(tasks)]
+    command += ["--backbone", str(backbone), "--backbone-name", "Tiny", "--work", str(target) + "-work"]
+    command += [part for setting in SETTINGS for part in ("--set", setting)]
+    environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=590)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Checkpoint.open(target).manifest.kind is Kind.FULL
+    return load_file(target / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    return trained(("training",), inputs, tmp_path_factory.mktemp("alone") / "global")
+
+
+def far(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """The largest difference of a weight beyond one step of bfloat16, in which both were written."""
+    assert left.keys() == right.keys()
+    pairs = [(left[name].float(), right[name].float()) for name in left]
+    return max(((one - other).abs() - one.abs() / 128).max().item() for one, other in pairs)
+
+
+@pytest.mark.parametrize("launch", [(*TORCHRUN, "training"), (*ACCELERATE, "tests.fsdp_on_cpu")], ids=["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns(
+    launch: tuple[str, ...], inputs: tuple[Path, Path], alone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    """Within a quarter of one update's step: sums are taken in another order, and Adam magnifies that near zero."""
+    weights = trained(launch, inputs, tmp_path / "global")
+    assert far(weights, alone) < LEARNING_RATE / 4
+    assert far(alone, load_file(inputs[1] / "model.safetensors")) > LEARNING_RATE

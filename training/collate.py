@@ -1,0 +1,113 @@
+"""From records to the tokens that are trained on, and what of them had to be cut to fit the context."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from training.instances import Instance
+from training.lessons import Lesson
+from training.packing import PrefixTree
+from training.records import Record
+from umi.context import fit
+from umi.errors import BadInput, ContextOverflow
+from umi.trajectory import Trajectory
+
+Batch = dict[str, Any]
+
+
+class Tokens(NamedTuple):
+    """One instance as token ids; `dropped` is how many of its oldest steps had to go."""
+
+    prompt: list[int]
+    target: list[int]
+    dropped: int
+
+
+class TreeCollator:
+    """Records to one prefix tree in which the instances of a lesson are learnt.
+
+    An instance longer than `max_tokens` loses its oldest steps, by the rule of serving (`umi.context`), never a part of
+    its target. It is left out when even tools, query, newest step and target are too long.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, max_tokens: int = 4096) -> None:
+        self.lesson, self.max_tokens = lesson, max_tokens
+        self._tokenizer = tokenizer
+
+    def tree(self, records: Sequence[Record]) -> PrefixTree:
+        """The tree of neighbouring records."""
+        tree = PrefixTree()
+        for record in records:
+            for instance in self.lesson.instances(record):
+                if (tokens := self.tokens(instance)) is not None:
+                    tree.add(tokens.prompt, tokens.target)
+        return tree
+
+    def tokens(self, instance: Instance) -> Tokens | None:
+        """The tokens of an instance within the context; None when it is left out.
+
+        Raises ContextOverflow when the target alone is too long.
+        """
+        prompt, target = self._ids(instance.prompt), [*self._ids(instance.target), self._tokenizer.eos_token_id]
+        room, dropped = self.max_tokens - len(target), 0
+        if room <= 0:
+            raise ContextOverflow(f"the target alone has {len(target)} tokens, the context {self.max_tokens}")
+        if len(prompt) > room:
+            try:
+                shorter, dropped = fit(instance.before, lambda kept: len(self._prompt(instance, kept)), room)
+            except ContextOverflow:
+                return None
+            prompt = self._prompt(instance, shorter)
+        return Tokens(prompt, target, dropped)
+
+    def _prompt(self, instance: Instance, trajectory: Trajectory) -> list[int]:
+        return self._ids(self.lesson.template.render(instance.role, trajectory))
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def __call__(self, groups: Sequence[Sequence[Record]]) -> Batch:
+        (group,) = groups
+        return self.tree(group).tensors()
+
+
+@dataclass
+class Survey:
+    """How the instances of a stage fit its context: `whole`, `shortened` by `dropped_steps` in all, or `left_out`."""
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+
+    def __str__(self) -> str:
+        names = ("whole", "shortened", "left_out", "dropped_steps")
+        return ", ".join(f"{self.counts[name]} {name.replace('_', ' ')}" for name in names)
+
+
+def survey(records: Sequence[Record], collate: TreeCollator) -> Survey:
+    """Look at every instance before anything is trained.
+
+    Raises BadInput naming a record whose target is longer than the context, and when nothing is left to learn.
+    """
+    found = Survey()
+    for record in records:
+        for instance in collate.lesson.instances(record):
+            if len((instance.prompt + instance.target).encode()) < collate.max_tokens:
+                found.counts["whole"] += 1  # no token is shorter than a byte
+                continue
+            try:
+                tokens = collate.tokens(instance)
+            except ContextOverflow as error:
+                raise BadInput(
+                    f"{record.id}, {instance.role} after {len(instance.before.steps)} steps: {error}: "
+                    "leave the record out, or raise max_tokens (--set max_tokens=…)"
+                ) from error
+            if tokens is None:
+                found.counts["left_out"] += 1
+            else:
+                found.counts["shortened" if tokens.dropped else "whole"] += 1
+                found.counts["dropped_steps"] += tokens.dropped
+    if not found.counts["whole"] + found.counts["shortened"]:
+        raise BadInput(f"there is nothing to learn for {', '.join(collate.lesson.roles)} in {len(records)} records")
+    return found
