@@ -38,8 +38,8 @@ def gateway(world: World, tmp_path: Path, **changes: str) -> Generator[tuple[htt
             [sys.executable, "-m", "gateway"], stdout=log, stderr=log, env={**os.environ, **urls, **settings}
         )
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
-                wait(lambda: is_up(client))
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+                wait(lambda: is_up(client), 120)
                 yield client, process
         finally:
             process.kill()
