@@ -105,19 +105,18 @@ def test_what_is_exported_is_a_whole_model_in_bfloat16(checkpoint: Path, trained
     assert "lm_head.weight" not in saved  # tied: it is the embedding
 
 
-def test_the_export_gives_the_logits_of_the_trained_model(checkpoint: Path, trained: Trained, backbone: Path) -> None:
-    """bfloat16 keeps eight bits of a weight, so logits of about one differ by less than 0.05."""
+def test_the_export_gives_the_logits_of_the_trained_model(checkpoint: Path, work: Path, backbone: Path) -> None:
+    """bfloat16 keeps eight bits of a weight, so logits of about one differ by less than 0.05.
+
+    The trainer computes in bfloat16 as well; its float32 weights are compared in float32.
+    """
     row = torch.tensor([tokens("What is the capital of France? To find it, use country_facts.")])
-    trained.model.set_attn_implementation("sdpa")
-    logits = []
-    models = [
-        trained.model,
-        *(AutoModelForCausalLM.from_pretrained(at, dtype="float32") for at in (checkpoint, backbone)),
-    ]
+    places = (work / "checkpoint-4", checkpoint, backbone)
+    models: list[Any] = [AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32) for place in places]
     with torch.no_grad():
-        logits = [model.eval()(input_ids=row).logits for model in models]
-    assert (logits[0] - logits[1]).abs().max() < 0.05
-    assert (logits[0] - logits[2]).abs().max() > 0.1
+        trained, exported, before = (model.eval()(input_ids=row).logits for model in models)
+    assert (trained - exported).abs().max() < 0.05
+    assert (trained - before).abs().max() > 0.1
     assert AutoTokenizer.from_pretrained(checkpoint)("use", add_special_tokens=False)["input_ids"] == tokens("use")
 
 

@@ -96,13 +96,13 @@ def test_a_target_longer_than_the_context_is_refused_with_its_record(
 
 
 def test_an_adapter_for_another_backbone_is_refused(records: list[Record], backbone: Path, tmp_path: Path) -> None:
-    parent = random_adapter(tmp_path / "parent", backbone, rank=2, backbone="Other")
+    parent = random_adapter(tmp_path / "parent", backbone, rank=2)
     data = Data(records, "0" * 64, "test tasks", ())
     other = Run(
         "local caller", Turns(), SETTINGS, data, Backbone(backbone, "Tiny"), tmp_path / "work", tmp_path / "caller",
         parent.directory,
     )  # fmt: skip
-    with pytest.raises(BadInput, match="was trained over Other"):
+    with pytest.raises(BadInput, match="was trained over SmolLM2-135M-Instruct"):
         run(other)
     wider = edited(backbone, tmp_path / "wider", "config.json", intermediate_size=128)
     (wider / "model.safetensors").unlink()
