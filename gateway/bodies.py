@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.store import RunRow
 from gateway.store.rows import NAME
@@ -57,6 +57,25 @@ class ToolsetBody(Body):
     base_url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = Field(
         None, description="Where the operations' paths are appended, in place of the document's servers."
     )
+
+    allow: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=50)] = Field(
+        [],
+        description="Hosts, addresses and networks, such as localhost or 10.1.0.0/16, that its calls may reach though "
+        "they are not public, or may be redirected to.",
+    )
+
+    secrets: Annotated[dict[str, Annotated[str, Field(max_length=120)]], Field(max_length=20)] = Field(
+        {},
+        description="Security scheme of the document to where its secret is: env:UMI_SECRET_NAME, or file:NAME in the "
+        "gateway's directory of secrets. Basic authentication and OAuth 2 take user:password and id:secret.",
+    )
+
+    @field_validator("url", "base_url")
+    @classmethod
+    def _without_user(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        if url is not None and (url.username is not None or url.password is not None):
+            raise ValueError("must not hold a user name or password")
+        return url
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

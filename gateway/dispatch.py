@@ -1,14 +1,16 @@
 """Sending one tool call: request in, observation out. Whatever goes wrong is an observation, never an exception."""
 
-import asyncio
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import httpx
-
+from gateway.egress.client import Answer, Egress, Limits, Outgoing
+from gateway.egress.keys import Key, Keyring, Opened
+from gateway.egress.permission import Permission
+from gateway.egress.secrets import cut
 from gateway.events import ToolOutcome
-from gateway.transport import SEND_ERRORS, is_connect_failure
+from umi.errors import BadInput, CallRejected, Forbidden, NoResponse, TimedOut, TooLarge
 from umi.observation import observe
 from umi.openapi import HttpRequest
 
@@ -24,63 +26,73 @@ class Reply:
 
 
 class Dispatcher:
-    """The one place from which tools are called.
+    """The one place from which tools are called. Cancelling `send` drops the connection, which is how a run's deadline
+    reaches a call in flight."""
 
-    `seconds` bounds a call from connecting to the last byte, `max_bytes` the response body. Cancelling `send` drops
-    the connection, which is how a run's deadline reaches a call in flight.
-    """
+    def __init__(self, egress: Egress, keyring: Keyring, limits: Limits) -> None:
+        self._egress, self._keyring, self._limits = egress, keyring, limits
 
-    def __init__(self, client: httpx.AsyncClient, seconds: float = 10.0, max_bytes: int = 1_000_000) -> None:
-        self._client, self._seconds, self._max_bytes = client, seconds, max_bytes
+    async def send(self, request: HttpRequest, permission: Permission, keys: Sequence[Key] = ()) -> Reply:
+        """Send `request` where `permission` lets it go, signed with `keys`, and observe what comes back.
 
-    async def send(self, request: HttpRequest) -> Reply:
-        """Send `request` once and observe what comes back."""
+        What the keys hold is in no observation, however the tool repeats it.
+        """
         started = time.monotonic()
-        reply = await self._attempt(request)
-        text = reply.observation.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored or shown
+        try:
+            opened = await self._keyring.open(keys, permission)
+            reply = await self._attempt(request, permission, opened)
+            if reply.status == 401 and self._keyring.forget_tokens(keys):
+                opened = await self._keyring.open(keys, permission)
+                reply = await self._attempt(request, permission, opened)
+        except (BadInput, CallRejected) as error:
+            return Reply(f"Not sent: {error}.", ToolOutcome.REJECTED, None, time.monotonic() - started)
+        # Half a surrogate pair cannot be stored or shown.
+        text = cut(reply.observation.encode("utf-8", "replace"), opened.secrets).decode()
         return Reply(text, reply.outcome, reply.status, time.monotonic() - started)
 
-    async def _attempt(self, request: HttpRequest) -> Reply:
-        # The egress guard belongs here: every address that a tool call dials passes this line.
+    async def _attempt(self, request: HttpRequest, permission: Permission, opened: Opened) -> Reply:
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._exchange(request)
-        except TimeoutError:
-            return Reply(f"The tool did not answer within {self._seconds:g} s.", ToolOutcome.TIMEOUT)
-        except SEND_ERRORS as error:
-            if is_connect_failure(error):
-                return Reply("The tool could not be reached: the connection failed.", ToolOutcome.UNREACHABLE)
-            return Reply("The tool's response could not be read: it broke off.", ToolOutcome.UNREACHABLE)
+            outgoing = replace(_outgoing(request), credentials=opened.credentials)
+            answer = await self._egress.send(outgoing, permission, self._limits)
+        except ValueError:
+            return Reply("Not sent: NaN and infinity are not valid JSON.", ToolOutcome.REJECTED)
+        except TooLarge as error:
+            text = f"Response larger than {_size(error.max_bytes)}; not shown."
+            return Reply(text, ToolOutcome.TOO_LARGE, error.status)
+        except NoResponse as error:
+            return Reply(f"The tool {error}.", _outcome(error))
+        # Before it is shortened, which could leave half of a secret.
+        return _observed(replace(answer, body=cut(answer.body, opened.secrets)))
 
-    async def _exchange(self, request: HttpRequest) -> Reply:
-        headers = {"accept": "application/json, text/*;q=0.9, */*;q=0.1", "accept-encoding": "gzip", **request.headers}
-        content = None if request.text_body is None else request.text_body.encode()
-        if request.json_body is not None:
-            try:
-                content = json.dumps(request.json_body, allow_nan=False).encode()
-            except ValueError:
-                return Reply("Not sent: NaN and infinity are not valid JSON.", ToolOutcome.REJECTED)
-            headers = {"content-type": "application/json", **headers}
-        async with self._client.stream(request.method, request.url, headers=headers, content=content) as response:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > self._max_bytes:
-                    text = f"Response larger than {_size(self._max_bytes)}; not shown."
-                    return Reply(text, ToolOutcome.TOO_LARGE, response.status_code)
-        return self._observe(response.status_code, response.headers, bytes(body))
 
-    def _observe(self, status: int, headers: httpx.Headers, body: bytes) -> Reply:
-        if 300 <= status < 400:
-            target = headers.get("location", "elsewhere")[:200]
-            return Reply(
-                f"Error {status}: redirects to {target}; redirects are not followed.", ToolOutcome.ERROR, status
-            )
-        try:
-            text = observe(status, headers.get("content-type", ""), body)
-        except RecursionError:
-            text = "The response is nested too deeply; not shown."
-        return Reply(text, ToolOutcome.ERROR if status >= 400 else ToolOutcome.OK, status)
+def _outgoing(request: HttpRequest) -> Outgoing:
+    """Raises ValueError for a body that JSON cannot hold."""
+    headers, content = request.headers, None if request.text_body is None else request.text_body.encode()
+    if request.json_body is not None:
+        headers = {"content-type": "application/json", **headers}
+        content = json.dumps(request.json_body, allow_nan=False).encode()
+    return Outgoing(request.method, request.url, headers, content)
+
+
+def _outcome(error: NoResponse) -> ToolOutcome:
+    match error:
+        case Forbidden():
+            return ToolOutcome.REJECTED
+        case TimedOut():
+            return ToolOutcome.TIMEOUT
+        case _:
+            return ToolOutcome.UNREACHABLE
+
+
+def _observed(answer: Answer) -> Reply:
+    if 300 <= answer.status < 400:
+        text = f"Error {answer.status}: redirects; only calls that change nothing are redirected."
+        return Reply(text, ToolOutcome.ERROR, answer.status)
+    try:
+        text = observe(answer.status, answer.headers.get("content-type", ""), answer.body)
+    except RecursionError:
+        text = "The response is nested too deeply; not shown."
+    return Reply(text, ToolOutcome.ERROR if answer.status >= 400 else ToolOutcome.OK, answer.status)
 
 
 def _size(count: int) -> str:

@@ -5,30 +5,30 @@ import json
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpx
 import yaml
 
-from gateway.transport import SEND_ERRORS
-from umi.errors import BadDocument, Unreachable
+from gateway.egress.client import Egress, Limits, Outgoing
+from gateway.egress.permission import Permission
+from umi.errors import BadDocument, NoResponse, Unreachable
 from umi.trajectory import JsonObject
 
 _MAX_NODES = 4_000_000
 
 
-async def fetch(client: httpx.AsyncClient, url: str, seconds: float, max_bytes: int) -> JsonObject:
+async def fetch(egress: Egress, url: str, permission: Permission, limits: Limits) -> JsonObject:
     """The document at `url`, its server address made absolute.
 
-    Raises Unreachable when there is no 200 in time, too much, or something that is neither JSON nor YAML;
-    BadDocument when it is not a JSON object.
+    Raises Unreachable when `permission` does not admit it, there is no 200 in time, too much, or something that is
+    neither JSON nor YAML; BadDocument when it is not a JSON object.
     """
+    headers = {"accept": "application/json, application/yaml"}
     try:
-        async with asyncio.timeout(seconds):
-            content = await _download(client, url, max_bytes)
-    except TimeoutError as error:
-        raise Unreachable(f"{url} did not answer within {seconds:g} s") from error
-    except SEND_ERRORS as error:
-        raise Unreachable(f"{url} could not be fetched: {error or type(error).__name__}") from error
-    document = await asyncio.to_thread(parse, url, content)
+        answer = await egress.send(Outgoing("GET", url, headers), permission, limits)
+    except NoResponse as error:
+        raise Unreachable(f"{url} {error}") from error
+    if answer.status != 200:
+        raise Unreachable(f"{url} answered {answer.status}")
+    document = await asyncio.to_thread(parse, url, answer.body)
     return with_server(document, url)
 
 
@@ -44,18 +44,6 @@ def with_server(document: JsonObject, fetched_from: str) -> JsonObject:
     if "://" not in url:  # one with a scheme is absolute, even when a variable stands for it
         url = urljoin(fetched_from, url)
     return {**document, "servers": [{**given, "url": url}]}
-
-
-async def _download(client: httpx.AsyncClient, url: str, max_bytes: int) -> bytes:
-    async with client.stream("GET", url, headers={"accept": "application/json, application/yaml"}) as response:
-        if response.status_code != 200:
-            raise Unreachable(f"{url} answered {response.status_code}")
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > max_bytes:
-                raise Unreachable(f"{url} is larger than {max_bytes} bytes")
-    return bytes(body)
 
 
 def parse(url: str, content: bytes) -> JsonObject:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.dispatch import Dispatcher, Reply
+from gateway.egress.retries import SAFE
 from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
@@ -24,8 +25,6 @@ from umi.trajectory import Call, Step, Trajectory
 Emit = Callable[[Payload], Awaitable[None]]
 MORE_TIMES, MORE_TOOLS = 2, 4
 """How often a run is offered more tools when the planner gives up for want of one, and how many each time."""
-SAFE = {"GET", "HEAD"}
-"""Methods that change nothing (RFC 9110, 9.2.1): such a call may be sent again."""
 UNKNOWN = "It is unknown whether this call was carried out: the gateway stopped meanwhile. Look before you repeat it."
 _log = logging.getLogger("umi.gateway")
 
@@ -168,7 +167,7 @@ class _Run:
             await self._emit(event)
             return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
         await self._emit(event)
-        answer = await self._dispatcher.send(request)
+        answer = await self._dispatcher.send(request, tool.permission, tool.keys)
         self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
         return reply.call, answer
 
@@ -176,9 +175,10 @@ class _Run:
         """A call that was about to be sent when the gateway stopped: sent again only if that changes nothing."""
         if called.request is None:
             return called.call, Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
-        if called.request.method not in SAFE:
+        tool = self._tools.get(called.call.tool)
+        if called.request.method not in SAFE or tool is None:
             return called.call, Reply(UNKNOWN, ToolOutcome.UNKNOWN)
-        return called.call, await self._dispatcher.send(called.request)
+        return called.call, await self._dispatcher.send(called.request, tool.permission, tool.keys)
 
     async def _observe(self, step: int, call: Call, reply: Reply) -> None:
         key = seen_key(call, reply.observation)

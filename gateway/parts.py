@@ -5,11 +5,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-import httpx
 from fastapi import Depends, Request
 
 from gateway.accounts import Accounts
 from gateway.dispatch import Dispatcher
+from gateway.egress.client import Egress
+from gateway.egress.hosts import Hosts
+from gateway.egress.keys import Keyring
+from gateway.egress.secrets import Secrets
 from gateway.loop import Loop
 from gateway.metrics import Metrics
 from gateway.roles import Roles
@@ -23,7 +26,7 @@ from gateway.turns import Turns
 
 @dataclass(frozen=True)
 class Gateway:
-    """Settings and parts of one running gateway. `tool_client` dials what users name; roles have their own client."""
+    """Settings and parts of one running gateway. `egress` dials what users name; roles have a client of their own."""
 
     settings: Settings
     metrics: Metrics
@@ -32,7 +35,7 @@ class Gateway:
     registry: Registry
     roles: Roles
     runs: Runs
-    tool_client: httpx.AsyncClient
+    egress: Egress
 
 
 @asynccontextmanager
@@ -41,16 +44,19 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(Store(settings.database))
-        registry = await stack.enter_async_context(Registry(store.toolsets, settings.max_toolsets))
+        secrets = Secrets(settings.secrets_directory)
+        kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
+        registry = await stack.enter_async_context(kept)
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
-        tool_client = await stack.enter_async_context(create_client(settings.role_connections))
+        hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
+        egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
-        dispatcher = Dispatcher(tool_client, settings.tool_seconds, settings.tool_bytes)
+        dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
         loop = Loop(roles, dispatcher, metrics)
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, tool_client)
+        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress)
 
 
 def _current(request: Request) -> Gateway:

@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query
 from gateway import accounts
 from gateway.accounts import Keeper, Reader
 from gateway.bodies import RegisteredToolset, ToolsetBody, ToolsetView, ToolView
+from gateway.egress.permission import permission
 from gateway.fetch import fetch
 from gateway.parts import Current, Gateway
-from gateway.store import ToolsetRow
+from gateway.problems import MissingScope
+from gateway.store import Scope, ToolsetOptions, ToolsetRow
 from gateway.toolsets import Toolset
 from umi.openapi import moved
 from umi.trajectory import JsonObject
@@ -20,11 +22,15 @@ router = APIRouter(prefix="/v1", tags=["tools"], responses=accounts.PROBLEMS)
 @router.post("/toolsets", status_code=201)
 async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> RegisteredToolset:
     """Register a toolset, or replace the one of that name."""
+    if (body.allow or body.secrets) and not key.may(Scope.ADMIN):
+        raise MissingScope("what is not public, and the gateway's secrets, only a key with the scope admin may name")
+    base_url = str(body.base_url) if body.base_url else None
     document = await _document(body, gateway)
-    if body.base_url is not None:
-        document = moved(document, str(body.base_url))
+    if base_url is not None:
+        document = moved(document, base_url)
+    options = ToolsetOptions(base_url=base_url, allow=tuple(body.allow), secrets=body.secrets)
     url = str(body.url) if body.url else None
-    row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant)
+    row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant, options=options)
     toolset = await gateway.registry.register(row)
     return RegisteredToolset(**_view(toolset).model_dump(), report=list(toolset.report.operations))
 
@@ -71,8 +77,9 @@ async def _document(body: ToolsetBody, gateway: Gateway) -> JsonObject:
     if body.url is None:
         assert body.document is not None
         return body.document
-    settings = gateway.settings
-    return await fetch(gateway.tool_client, str(body.url), settings.document_seconds, settings.document_bytes)
+    url, settings = str(body.url), gateway.settings
+    allowed = permission((), [url], body.allow, settings.tool_allow)
+    return await fetch(gateway.egress, url, allowed, settings.document_limits)
 
 
 def _view(toolset: Toolset) -> ToolsetView:

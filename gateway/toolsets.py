@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.egress.keys import Key
+from gateway.egress.permission import Origin, Permission, may_be_reached, origin_of, permission, shown
+from gateway.egress.secrets import Secrets
 from gateway.problems import NotFound
 from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow, ToolsetStore
-from umi.errors import BadDocument, BadInput, CallRejected, UnknownTool
+from umi.errors import BadDocument, BadInput, CallRejected, Forbidden, UnknownTool
 from umi.openapi import (
     HttpRequest,
     Imported,
@@ -27,6 +31,7 @@ from umi.openapi import (
     build_request,
     import_document,
 )
+from umi.openapi.security import Kind, Scheme, chosen, read_schemes
 from umi.trajectory import JsonObject
 
 _log = logging.getLogger("umi.gateway")
@@ -47,10 +52,12 @@ _Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # pyright
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation, and the toolset it belongs to."""
+    """An operation, the toolset it belongs to, and where that one's requests may go."""
 
     operation: Operation
     toolset: str
+    permission: Permission
+    keys: tuple[Key, ...] = ()
 
     @property
     def name(self) -> str:
@@ -122,8 +129,10 @@ class Registry:
     Use as an async context manager, which reads the store and goes on looking for what other gateways change.
     """
 
-    def __init__(self, store: ToolsetStore, max_toolsets: int = 100) -> None:
-        self._store, self._max = store, max_toolsets
+    def __init__(
+        self, store: ToolsetStore, max_toolsets: int = 100, trusted: Sequence[str] = (), secrets: Secrets = Secrets()
+    ) -> None:
+        self._store, self._max, self._trusted, self._secrets = store, max_toolsets, trusted, secrets
         self._changing = asyncio.Lock()
         self._catalogues: dict[str, Catalogue] = {}
         self._revisions: frozenset[str] = frozenset()
@@ -156,9 +165,10 @@ class Registry:
     async def register(self, row: ToolsetRow) -> Toolset:
         """Add a toolset to its tenant's, or replace the one of that name.
 
-        Raises BadDocument, or BadInput when a tool's name is taken by another toolset; then nothing has changed.
+        Raises BadDocument, or BadInput when a tool's name is taken by another toolset or a server is at an address that
+        is not public and not allowed; then nothing has changed.
         """
-        toolset = await asyncio.to_thread(read_toolset, row)
+        toolset = await asyncio.to_thread(read_toolset, row, self._trusted)
         async with self._changing:
             await self._refresh()
             before = self.catalogue(row.tenant).toolsets
@@ -169,6 +179,9 @@ class Registry:
             if clash := [tool.name for tool in toolset.tools if tool.name in taken]:
                 owner = taken[clash[0]].toolset
                 raise BadInput(f"the toolset {owner!r} has a tool named {clash[0]!r} already", "document.paths")
+            _require_reachable(toolset)
+            for reference in row.options.secrets.values():
+                await asyncio.to_thread(self._secrets.read, reference)
             changed = Catalogue({**before, row.name: toolset})
             await asyncio.to_thread(lambda: changed.retriever)
             await self._store.save(row)
@@ -206,8 +219,9 @@ class Registry:
         for row in await self._store.all():
             known = self.catalogue(row.tenant).toolsets.get(row.name)
             try:
-                toolset = known if known and known.row == row else await asyncio.to_thread(read_toolset, row)
-            except BadDocument as error:
+                is_same = known is not None and known.row == row
+                toolset = known if is_same else await asyncio.to_thread(read_toolset, row, self._trusted)
+            except BadInput as error:
                 _log.warning("the toolset %s of %s is not usable any more: %s", row.name, row.tenant, error)
                 continue
             found.setdefault(row.tenant, {})[row.name] = toolset
@@ -218,8 +232,12 @@ class Registry:
         self._revisions = revisions
 
 
-def read_toolset(row: ToolsetRow) -> Toolset:
-    """The usable tools of a document, and what became of the other operations. Raises BadDocument if none is usable."""
+def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
+    """The usable tools of a document, and what became of the other operations.
+
+    `trusted` lists what is not public and may be reached all the same, as in `permission`. Raises BadDocument if no
+    operation is usable, BadInput when an entry of the row's allow list cannot be read.
+    """
     try:
         imported = import_document(row.document, row.url)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
@@ -230,7 +248,57 @@ def read_toolset(row: ToolsetRow) -> Toolset:
         operations=tuple(operation for operation in imported.operations if operation.tool.name not in wrong),
         report=Report(operations=tuple(_refused(entry, wrong) for entry in imported.report.operations)),
     )
-    return Toolset(row, tuple(Tool(operation, row.name) for operation in checked.usable()), checked.report)
+    operations = checked.usable()
+    named = [url for url in (row.url, row.options.base_url) if url is not None]
+    allowed = permission({each.base_url for each in operations}, named, row.options.allow, trusted)
+    schemes = _bound(row, allowed)
+    tools = tuple(_tool(operation, row, allowed, schemes) for operation in operations)
+    if len({origin for tool in tools if tool.keys and (origin := _apart(tool, allowed)) is not None}) > 1:
+        raise BadInput("its operations are at several hosts; allow those that may see its secrets", "allow")
+    return Toolset(row, tools, checked.report)
+
+
+def _bound(row: ToolsetRow, allowed: Permission) -> dict[str, Scheme]:
+    """The schemes that there are secrets for. Raises BadInput for one that there is not, or that leads elsewhere."""
+    known = read_schemes(row.document, row.url)
+    for name in row.options.secrets:
+        if name not in known:
+            there = ", ".join(sorted(known)[:20]) or "there are none"
+            raise BadInput(f"the document has no usable security scheme {name!r} ({there})", "secrets")
+        if known[name].kind is Kind.CLIENT_CREDENTIALS:
+            try:
+                allowed.check(httpx.URL(known[name].token_url))
+            except (Forbidden, httpx.InvalidURL) as error:
+                raise BadInput(f"the token address of {name!r} {error}: allow its host", "allow") from error
+    return {name: known[name] for name in row.options.secrets}
+
+
+def _tool(operation: Operation, row: ToolsetRow, allowed: Permission, schemes: dict[str, Scheme]) -> Tool:
+    """A tool with its keys; what they fill in is no argument of it any more."""
+    keys: list[Key] = []
+    for name, scopes in chosen(operation.security, schemes, tuple(schemes)).items():
+        scheme = schemes[name]
+        keys.append(Key(scheme, row.options.secrets[name], scopes))
+        operation = operation.without(scheme.place, scheme.name)
+    return Tool(operation, row.name, allowed, tuple(keys))
+
+
+def _apart(tool: Tool, allowed: Permission) -> Origin | None:
+    """Where a tool is, unless whoever registered it named that host."""
+    try:
+        origin = origin_of(httpx.URL(tool.operation.base_url))
+    except (Forbidden, httpx.InvalidURL):
+        return None  # and so it is never asked
+    return None if origin.host in allowed.hosts else origin
+
+
+def _require_reachable(toolset: Toolset) -> None:
+    """Raises BadInput for a server whose calls would all be refused. A name is only looked up when it is dialled."""
+    allowed = toolset.tools[0].permission
+    for origin in sorted(allowed.origins):
+        if not may_be_reached(origin, allowed):
+            where, host = shown(origin), origin.host
+            raise BadInput(f"its server {where} is not public; to reach it all the same, allow {host!r}", "allow")
 
 
 def _schema_error(operation: Operation) -> str | None:

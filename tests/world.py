@@ -11,6 +11,9 @@ from gateway.settings import Settings
 from tests.fakes import Script, serve, tool_app
 from umi.roles import Role
 
+LOCAL = {"tool_allow": ("127.0.0.1",)}
+"""What the guard of outgoing requests must let through here: the test's own servers."""
+
 
 class World:
     """Scripted roles, tools and a gateway between them."""
@@ -37,7 +40,15 @@ class World:
     def settings(self, **changes: Any) -> Settings:
         urls = {f"{role}_url": self.roles for role in Role}
         return Settings(
-            **{"database": self.database, "tool_seconds": 0.5, "drain_seconds": 0, "max_offered": 64, **urls, **changes}
+            **{
+                "database": self.database,
+                "tool_seconds": 0.5,
+                "drain_seconds": 0,
+                "max_offered": 64,
+                **LOCAL,
+                **urls,
+                **changes,
+            }
         )
 
     def start(self, **changes: Any) -> str:

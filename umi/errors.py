@@ -8,6 +8,12 @@ UmiError
 │   ├── ContextOverflow      the prompt cannot be made to fit the model's window
 │   └── Outdated             a release was changed by somebody else meanwhile
 ├── Unreachable              a toolset document could not be fetched
+├── NoResponse               a request to a tool brought no response; becomes an observation, the planner reacts
+│   ├── Forbidden            it must not go where it leads
+│   ├── NotReached           no connection, or one that broke
+│   │   └── Resting          its host has failed so often that it is left alone for a while
+│   ├── TimedOut             no end of the response in time
+│   └── TooLarge             the response has more bytes than are read
 ├── RoleFailure              a role service did not do its part; the run ends as failed
 │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
 │   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
@@ -51,6 +57,34 @@ class Outdated(BadInput):
 
 class Unreachable(UmiError):
     """A document that a user named by URL could not be fetched."""
+
+
+class NoResponse(UmiError):
+    """A request sent to the outside, or kept from it. The message goes on after "The tool" or a URL."""
+
+
+class Forbidden(NoResponse):
+    """The request, or a redirect of it, leads where its toolset must not go."""
+
+
+class NotReached(NoResponse):
+    """Nothing answered at the address, or the answer broke off."""
+
+
+class Resting(NotReached):
+    """Nothing was sent: the host has failed several times in a row and is left alone for a while."""
+
+
+class TimedOut(NoResponse):
+    """The response was not complete in time."""
+
+
+class TooLarge(NoResponse):
+    """The response, as sent or decompressed, is larger than `max_bytes`; `status` is its status."""
+
+    def __init__(self, max_bytes: int, status: int) -> None:
+        super().__init__(f"answered with more than {max_bytes} bytes")
+        self.max_bytes, self.status = max_bytes, status
 
 
 class RoleFailure(UmiError):

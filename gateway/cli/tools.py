@@ -43,10 +43,22 @@ def add(
     base_url: Annotated[
         str | None, typer.Option(help="Where the tools are, in place of the document's servers.")
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A host or network that its calls may reach though it is not public; may be repeated."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEME=REFERENCE",
+            help="Where the secret of a security scheme is: env:UMI_SECRET_NAME or file:NAME; repeatable.",
+        ),
+    ] = None,
     gateway: GatewayUrl = "http://127.0.0.1:8000",
 ) -> None:
     """Register a toolset from an OpenAPI document; one of that name is replaced."""
-    body: dict[str, Any] = {"name": name, **({"base_url": base_url} if base_url else {})}
+    body: dict[str, Any] = {"name": name, "allow": allow or [], **({"base_url": base_url} if base_url else {})}
+    body["secrets"] = dict(_named(each) for each in secret or ())
     if source.startswith(("http://", "https://")):
         body["url"] = source
     else:
@@ -63,3 +75,10 @@ def add(
         print(report.summary)
     for operation in report.of(Status.REFUSED):
         print(plain(f"refused: {f'{operation.method} {operation.path}'.strip()}: {operation.reason}"))
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, reference = text.partition("=")
+    if not separator or ":" not in reference:  # the text itself may be a secret: it is not repeated
+        raise Failed("--secret takes SCHEME=env:UMI_SECRET_NAME or SCHEME=file:NAME, never the secret itself.")
+    return name, reference

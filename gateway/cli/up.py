@@ -1,5 +1,6 @@
 """umi up: the whole agent on this machine, every process on the loopback address."""
 
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from umi.registry import Registry
 from umi.roles import Role
 
 _STYLES = {State.STARTING: "yellow", State.READY: "green", State.DIED: "bold red", State.STOPPED: "dim"}
+_THIS_MACHINE = "127.0.0.0/8,::1"
 WhenReady = Callable[[Console], None]
 
 
@@ -84,7 +86,9 @@ def services(
     if tools_port is not None:
         command = (python, "-m", "examples.tools", "--port", str(tools_port))
         found.append(Service("tools", command, f"http://127.0.0.1:{tools_port}/healthz"))
+    # Tools on this machine are what an embedded stack is for; a document from elsewhere cannot lead to them by itself.
     env = {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(port), **urls}
+    env["UMI_TOOL_ALLOW"] = os.environ.get("UMI_TOOL_ALLOW", _THIS_MACHINE)
     found.append(Service("gateway", (python, "-m", "gateway"), f"http://127.0.0.1:{port}/readyz", env))
     return found
 

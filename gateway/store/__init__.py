@@ -13,7 +13,19 @@ from typing import Self
 
 from gateway.store.database import Database
 from gateway.store.keys import Keys, digest
-from gateway.store.rows import LOCAL, Claim, Claimed, Exceeded, Key, Lease, RunRow, Scope, Taken, ToolsetRow
+from gateway.store.rows import (
+    LOCAL,
+    Claim,
+    Claimed,
+    Exceeded,
+    Key,
+    Lease,
+    RunRow,
+    Scope,
+    Taken,
+    ToolsetOptions,
+    ToolsetRow,
+)
 from gateway.store.runs import RunStore
 from gateway.store.toolsets import ToolsetStore
 
@@ -31,6 +43,7 @@ __all__ = [
     "Scope",
     "Store",
     "Taken",
+    "ToolsetOptions",
     "ToolsetRow",
     "ToolsetStore",
     "digest",

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from gateway.events import Outcome
 from umi.trajectory import Frozen, JsonObject
 
@@ -86,6 +88,14 @@ class RunRow(Frozen):
     outcome: Outcome | None
 
 
+class ToolsetOptions(Frozen):
+    """What was said of a toolset beside its document: see `ToolsetBody`. Secrets are references, never values."""
+
+    base_url: str | None = None
+    allow: tuple[str, ...] = ()
+    secrets: dict[str, str] = Field(default_factory=dict[str, str])
+
+
 class ToolsetRow(Frozen):
     """A registered toolset as it is kept: `document` has one absolute server URL."""
 
@@ -93,3 +103,4 @@ class ToolsetRow(Frozen):
     url: str | None = None
     document: JsonObject
     tenant: str = LOCAL.tenant
+    options: ToolsetOptions = ToolsetOptions()

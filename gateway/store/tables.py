@@ -53,6 +53,7 @@ toolsets = sa.Table(
     sa.Column("url", sa.Text),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("revision", sa.String(32), nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
     sa.UniqueConstraint("tenant", "name", name="toolsets_named"),
 )
 """`revision` changes with every change, so that another gateway sees what it has to read again."""

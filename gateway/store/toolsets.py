@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from gateway.store import tables
 from gateway.store.database import Database
-from gateway.store.rows import ToolsetRow
+from gateway.store.rows import ToolsetOptions, ToolsetRow
 
 _toolsets = tables.toolsets
 
@@ -22,7 +22,12 @@ class ToolsetStore:
         """Insert, or replace the tenant's one of that name in its place."""
 
         def statement(connection: sa.Connection) -> None:
-            values = {"url": row.url, "document": json.dumps(row.document), "revision": uuid.uuid4().hex}
+            values = {
+                "url": row.url,
+                "document": json.dumps(row.document),
+                "revision": uuid.uuid4().hex,
+                "options": row.options.model_dump_json(),
+            }
             updated = connection.execute(_toolsets.update().where(_named(row.tenant, row.name)).values(values))
             if not updated.rowcount:
                 connection.execute(_toolsets.insert().values(tenant=row.tenant, name=row.name, **values))
@@ -40,7 +45,13 @@ class ToolsetStore:
         def statement(connection: sa.Connection) -> list[ToolsetRow]:
             rows = connection.execute(_toolsets.select().order_by(_toolsets.c.position))
             return [
-                ToolsetRow(name=row.name, url=row.url, document=json.loads(row.document), tenant=row.tenant)
+                ToolsetRow(
+                    name=row.name,
+                    url=row.url,
+                    document=json.loads(row.document),
+                    tenant=row.tenant,
+                    options=ToolsetOptions.model_validate_json(row.options),
+                )
                 for row in rows
             ]
 

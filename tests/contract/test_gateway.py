@@ -126,10 +126,10 @@ def test_the_deadline_cancels_a_role_that_is_still_writing(world: World) -> None
         ("boom", "Error 500: the disk is on fire"),
         ("page", "Hello there"),
         ("huge", "Response larger than 1 MB; not shown."),
-        ("elsewhere", "Error 307: redirects to http://10.0.0.1/secret; redirects are not followed."),
+        ("elsewhere", "The tool leads to 10.0.0.1, which is not among the hosts of its toolset."),
         ("surrogate", '{"text": "?"}'),
         ("deep", "The response is nested too deeply; not shown."),
-        ("long_header", "The tool's response could not be read: it broke off."),
+        ("long_header", "The tool gave a response that could not be read: it broke off."),
         ("invented", "Not sent: there is no tool 'invented'; the tools are "),
     ],
 )

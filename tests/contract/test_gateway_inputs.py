@@ -1,6 +1,5 @@
 """What the gateway says to bad input: always a problem that names the field, and nothing half done."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -174,9 +173,10 @@ def test_an_argument_cannot_leave_its_path_segment(world: World) -> None:
     item = {"operationId": "item", "parameters": [{"name": "id", "in": "path", "schema": {"type": "string"}}]}
     with serve(app) as other:
         described = document("item", paths={"/items/{id}": {"get": item}}, servers=[{"url": other}])
-        assert world.client.post("/v1/toolsets", json={"name": "paths", "document": described}).status_code == 201
+        body = {"name": "paths", "document": described, "allow": ["127.0.0.1"]}
+        assert world.client.post("/v1/toolsets", json=body).status_code == 201
         for value in ("../admin", "a/../../admin", "..", "%2e%2e/admin", "x?y#z"):
             world.script.calls = [call("item", id=value)]
             assert world.run()["outcome"] == "answered"
     assert world.client.delete("/v1/toolsets/paths").status_code == 204
-    assert json.dumps(seen).count("items/") == 4
+    assert seen == ["items/x?y#z"]

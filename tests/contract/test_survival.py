@@ -33,6 +33,7 @@ def gateway(world: World, tmp_path: Path, **changes: str) -> Generator[tuple[htt
     port = free_port()
     urls = {f"UMI_{role.upper()}_URL": world.roles for role in Role}
     settings = {"UMI_PORT": str(port), "UMI_DATABASE": world.database, "UMI_LEASE_SECONDS": str(LEASE), **changes}
+    settings |= {"UMI_TOOL_ALLOW": "127.0.0.1"}
     with (tmp_path / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway"], stdout=log, stderr=log, env={**os.environ, **urls, **settings}

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-import httpx
 import pytest
 
-from gateway.dispatch import Dispatcher
 from gateway.fetch import parse, with_server
 from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow
 from gateway.toolsets import Tool, read_toolset
 from umi.errors import BadDocument, CallRejected, Unreachable
-from umi.openapi import HttpRequest
 
 
 def tool(schema: dict[str, Any], **components: Any) -> Tool:
@@ -89,29 +86,6 @@ def test_what_became_of_each_operation_is_kept_with_the_toolset() -> None:
     assert [(entry.name, entry.status) for entry in toolset.report.operations] == [
         ("good", "imported"),
         ("bad", "refused"),
-    ]
-
-
-async def test_a_body_that_is_not_json_is_sent_with_its_own_type() -> None:
-    seen: list[httpx.Request] = []
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        return httpx.Response(200, json={})
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        dispatcher = Dispatcher(client)
-        await dispatcher.send(
-            HttpRequest(method="POST", url="http://h/", headers={"content-type": "text/x"}, text_body="a=é")
-        )
-        await dispatcher.send(HttpRequest(method="POST", url="http://h/", headers={}, json_body={"a": 1}))
-        await dispatcher.send(
-            HttpRequest(method="POST", url="http://h/", headers={"content-type": "application/x+json"}, json_body=[])
-        )
-    assert [(request.headers["content-type"], request.content) for request in seen] == [
-        ("text/x", "a=é".encode()),
-        ("application/json", b'{"a": 1}'),
-        ("application/x+json", b"[]"),
     ]
 
 

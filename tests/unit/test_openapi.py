@@ -1,6 +1,7 @@
 """Documents become operations, operations and arguments become requests, and no argument leaves its place."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -48,7 +49,7 @@ def test_a_path_value_never_leaves_its_segment(value: str) -> None:
     try:
         url = build_request(ITEM, {"shelf": "s", "item": value}).url
     except CallRejected:
-        assert not value.strip(".")
+        assert not value.strip(".") or {".", ".."} & set(re.split(r"[/\\]", unquote(value)))
         return
     sent = httpx.URL(url)
     assert (sent.scheme, sent.host, sent.query, sent.fragment) == ("https", "api.example.org", b"", "")

@@ -56,6 +56,10 @@ DEFAULTS = {
 """How an argument is written when its document says nothing."""
 
 
+Security = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+"""Alternatives, each the schemes it needs together and the scopes of each."""
+
+
 class Operation(Frozen):
     """One HTTP operation that a model may call."""
 
@@ -69,8 +73,23 @@ class Operation(Frozen):
     """How an argument is written, where it differs from its place's default."""
     media: str = "application/json"
     """The body's type."""
+    security: Security | None = None
+    """Who may call it; None when its document does not say."""
     search_text: str = ""
     """All words of the operation, for retrieval; longer than what a prompt shows."""
+
+    def without(self, place: Place, target: str) -> "Operation":
+        """The same, but nobody is asked for the argument that travels there."""
+        gone = {name for name, (where, to) in self.places.items() if where is place and to.lower() == target.lower()}
+        schema = self.tool.parameters
+        parameters = {
+            **schema,
+            "properties": {name: each for name, each in schema["properties"].items() if name not in gone},
+            "required": [name for name in schema.get("required", ()) if name not in gone],
+        }
+        tool = self.tool.model_copy(update={"parameters": parameters})
+        places = {name: where for name, where in self.places.items() if name not in gone}
+        return self.model_copy(update={"tool": tool, "places": places}) if gone else self
 
     @property
     def is_safe(self) -> bool:

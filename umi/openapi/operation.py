@@ -10,6 +10,7 @@ from umi.openapi.names import MAX_SEARCH_TEXT, MAX_TOOL_TEXT, shorten
 from umi.openapi.paths import variables
 from umi.openapi.references import Node, References
 from umi.openapi.report import Losses
+from umi.openapi.security import read_security
 from umi.openapi.selection import Budget
 from umi.openapi.servers import base_url
 from umi.trajectory import JsonObject, ToolSpec
@@ -51,6 +52,7 @@ def read_operation(
         places=made.places,
         written=made.written,
         media=body.media if body is not None else "application/json",
+        security=read_security(own.value, source.root),
         search_text=" ".join(search),
     )
 

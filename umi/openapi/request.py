@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from umi.errors import CallRejected
 from umi.openapi.forms import Field, multipart, urlencoded
@@ -15,8 +16,8 @@ from umi.trajectory import JsonObject
 def build_request(operation: Operation, arguments: JsonObject) -> HttpRequest:
     """The request that calls `operation` with arguments that its schema has already admitted.
 
-    A path value is encoded as one segment and can never leave it. Raises CallRejected for a segment that is empty or
-    made of dots only, and for a header value with control characters.
+    A path value is encoded as one segment and can never leave it. Raises CallRejected for a segment that is empty, made
+    of dots only or holds such a segment, and for a header value with control characters.
     """
     segments: dict[str, str] = {}
     query: list[str] = []
@@ -75,7 +76,11 @@ def _with_body(operation: Operation, request: HttpRequest, fields: list[Field], 
 
 
 def _segment(name: str, text: str) -> str:
-    if not text.strip("."):
+    plain = text
+    while "%" in plain and (decoded := unquote(plain)) != plain:
+        plain = decoded
+    # `/` is encoded, but there are servers that decode it and then resolve dots.
+    if not text.strip(".") or any(piece in (".", "..") for piece in re.split(r"[/\\]", plain)):
         raise CallRejected(f"argument {name!r} is not usable in a path: {text!r}")
     return text
 
