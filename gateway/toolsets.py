@@ -219,12 +219,12 @@ class Registry:
         for row in await self._store.all():
             known = self.catalogue(row.tenant).toolsets.get(row.name)
             try:
-                is_same = known is not None and known.row == row
-                toolset = known if is_same else await asyncio.to_thread(read_toolset, row, self._trusted)
+                if known is None or known.row != row:
+                    known = await asyncio.to_thread(read_toolset, row, self._trusted)
             except BadInput as error:
                 _log.warning("the toolset %s of %s is not usable any more: %s", row.name, row.tenant, error)
                 continue
-            found.setdefault(row.tenant, {})[row.name] = toolset
+            found.setdefault(row.tenant, {})[row.name] = known
         self._catalogues = {
             tenant: before if (before := self.catalogue(tenant)).toolsets == toolsets else Catalogue(toolsets)
             for tenant, toolsets in found.items()

@@ -53,8 +53,8 @@ class RunStore:
                 return exceeded
             if claim is not None:
                 row = {**claim.model_dump(), "tenant": key.tenant, "run_id": event.run_id, "at": event.at}
-                made = connection.execute(upsert(connection, _claims).values(row).on_conflict_do_nothing())
-                if not made.rowcount:  # another gateway was faster
+                insert = upsert(connection, _claims).values(row).on_conflict_do_nothing().returning(_claims.c.key)
+                if connection.execute(insert).first() is None:  # another gateway was faster
                     return _claimed(connection, key.tenant, claim.key)
             row = {
                 "id": event.run_id,

@@ -106,7 +106,7 @@ def test_what_is_exported_is_a_whole_model_in_bfloat16(checkpoint: Path, trained
 
 
 def test_the_export_gives_the_logits_of_the_trained_model(checkpoint: Path, work: Path, backbone: Path) -> None:
-    """bfloat16 keeps eight bits of a weight, so logits of about one differ by less than 0.05.
+    """bfloat16 keeps eight bits of a weight; through all layers logits differ by less than 2 % of the largest.
 
     The trainer computes in bfloat16 as well; its float32 weights are compared in float32.
     """
@@ -115,8 +115,9 @@ def test_the_export_gives_the_logits_of_the_trained_model(checkpoint: Path, work
     models: list[Any] = [AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32) for place in places]
     with torch.no_grad():
         trained, exported, before = (model.eval()(input_ids=row).logits for model in models)
-    assert (trained - exported).abs().max() < 0.05
-    assert (trained - before).abs().max() > 0.1
+    largest = trained.abs().max()
+    assert (trained - exported).abs().max() < 0.02 * largest
+    assert (trained - before).abs().max() > 0.2 * largest
     assert AutoTokenizer.from_pretrained(checkpoint)("use", add_special_tokens=False)["input_ids"] == tokens("use")
 
 

@@ -204,8 +204,7 @@ def test_a_local_stage_learns_its_own_role_and_leaves_its_parent_alone(
     checkpoint: Path, tasks: list[Record], backbone: Path, tmp_path: Path
 ) -> None:
     parent = load_model(backbone, SETTINGS, checkpoint)
-    settings = SETTINGS.model_copy(update={"epochs": 1.0})
-    local = train(tasks, Turns(Role.CALLER), settings, backbone, tmp_path, checkpoint).model
+    local = train(tasks, Turns(Role.CALLER), SETTINGS, backbone, tmp_path, checkpoint).model
     assert loss_of(local, tasks, Role.CALLER) < loss_of(parent, tasks, Role.CALLER)
     Checkpoint.open(checkpoint)
 
