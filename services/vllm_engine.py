@@ -250,8 +250,8 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         }
     if current_platform.is_cpu():
         arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True, "block_size": 32}
-        if manifest.kind is Kind.ADAPTER:
-            arguments["worker_cls"] = "services.cpu_lora.LoraWorker"
+        is_adapter = manifest.kind is Kind.ADAPTER
+        arguments["worker_cls"] = "services.cpu_lora.LoraWorker" if is_adapter else "services.cpu_reload.ReloadWorker"
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     return arguments
