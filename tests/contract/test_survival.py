@@ -110,11 +110,10 @@ def test_a_call_in_flight_is_repeated_only_if_it_changes_nothing(
 
 def test_a_gateway_that_lives_keeps_its_runs(world: World, tmp_path: Path) -> None:
     world.script.delays[Role.PLANNER] = 3 * LEASE
-    with gateway(world, tmp_path) as (client, _):
+    with gateway(world, tmp_path) as (client, _), gateway(world, tmp_path) as (other, _):
         run_id = begin(client)
-        with gateway(world, tmp_path) as (other, _):
-            assert other.get(f"/v1/runs/{run_id}").json()["outcome"] is None
-            assert ended(client, run_id)["outcome"] == "answered"
+        assert other.get(f"/v1/runs/{run_id}").json()["outcome"] is None
+        assert ended(client, run_id)["outcome"] == "answered"
     asked = [role for role, request in world.script.requests if request.run_id == run_id and role is Role.PLANNER]
     assert len(asked) == 1
 
