@@ -6,6 +6,7 @@ one writer task, which puts all that has gathered into one transaction: events o
 
 import asyncio
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -23,6 +24,7 @@ Statement = Callable[[sa.Connection], T]
 Bulk = Callable[[sa.Connection, list[Item]], list[T]]
 """Writes many items at once, and says of each what became of it."""
 _MOST = 256
+_THREADS = 8
 _Waiting = tuple[Bulk[Any, Any], Any, "asyncio.Future[Any]"]
 _MIGRATING = 0x756D69
 """The number of PostgreSQL's advisory lock under which one gateway at a time migrates."""
@@ -38,6 +40,8 @@ class Database:
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._writing = self._engine.execution_options(umi_writes=True)
+        self._threads = ThreadPoolExecutor(_THREADS, "database")
+        """Its own, so that closing can wait for a read whose asker has gone."""
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
 
@@ -53,7 +57,8 @@ class Database:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Wait for what still goes on in a thread, and close the connections."""
+        self._threads.shutdown()
         self._engine.dispose()
 
     def migrate(self) -> None:
@@ -81,7 +86,7 @@ class Database:
             with self._engine.connect() as connection:
                 return statement(connection)
 
-        return await asyncio.to_thread(run)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def write(self, statement: Statement[T]) -> T:
         """Run `statement` in a transaction with whatever else waits. Returns when it is on disk.
@@ -101,7 +106,7 @@ class Database:
             batch = [await self._queue.get()]
             while not self._queue.empty() and len(batch) < _MOST:
                 batch.append(self._queue.get_nowait())
-            results = await asyncio.to_thread(self._transact, batch)
+            results = await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, batch)
             for (_, _, done), result in zip(batch, results, strict=True):
                 if done.done():
                     continue
