@@ -1,8 +1,15 @@
 """What tests of prompts and of training stand on: the real tokenizer, and a backbone of random weights that is tiny."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from training.tasks.build import Builder
+from training.tasks.entities import Split
+from training.tasks.execute import Tools
+from training.tasks.task import Task
 
 BACKBONE = Path(__file__).parents[1] / "var" / "backbone"
 
@@ -45,3 +52,20 @@ def tiny_backbone(directory: Path) -> Path:
     tiny_llama().save_pretrained(directory)
     tokenizer().save_pretrained(directory)
     return directory
+
+
+def short_tasks(made: int) -> list[Task]:
+    """So many training tasks, the shortest first: seconds are enough for a few of them."""
+    return sorted(Builder(Split.TRAIN, 5, Tools()).tasks(made), key=lambda task: len(task.model_dump_json()))
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Compiling takes minutes and changes no result; a tiny model on many threads mostly waits for them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.compiler.set_stance("force_eager"):
+        yield
+    torch.set_num_threads(threads)

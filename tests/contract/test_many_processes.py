@@ -9,10 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.models import tiny_backbone
-from training.tasks.build import Builder
+from tests.models import short_tasks, tiny_backbone
 from training.tasks.entities import Split
-from training.tasks.execute import Tools
 from umi.manifest import Checkpoint, Kind
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Twelve tasks in a folder, four trees of them, two updates; and a backbone."""
-    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(40), key=lambda task: len(task.model_dump_json()))[:12]
+    made = short_tasks(40)[:12]
     folder = tmp_path_factory.mktemp("tasks")
     for split in (Split.TRAIN, Split.DEV):
         (folder / f"{split}.jsonl").write_text("".join(task.model_dump_json() + "\n" for task in made))

@@ -10,16 +10,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.models import tiny_backbone, tokenizer, tokens
+from tests.models import eagerly, short_tasks, tiny_backbone, tokenizer, tokens
 from training.export import About, export
 from training.lessons import Turns
 from training.model import load_model
 from training.records import Record
 from training.settings import StageSettings
 from training.stage import Trained, train
-from training.tasks.build import Builder
-from training.tasks.entities import Split
-from training.tasks.execute import Tools
 from umi.errors import BadCheckpoint
 from umi.manifest import ALL_ROLES, Checkpoint, Kind
 from umi.roles import Role
@@ -29,17 +26,14 @@ FACTS = {"stage": "global", "tasks": 8, "data": "generated tasks"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def eagerly() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.compiler.set_stance("force_eager"):
+def eager() -> Iterator[None]:
+    with eagerly():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(40), key=lambda task: len(task.model_dump_json()))
+    made = short_tasks(40)
     return [task.record() for task in made[:8]]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models import tiny_backbone, tokenizer, tokens
+from tests.models import eagerly, short_tasks, tiny_backbone, tokenizer, tokens
 from training import smoke
 from training.collate import TreeCollator, survey
 from training.export import CONFIG, WEIGHTS, About, export
@@ -35,20 +35,15 @@ FACTS = {"stage": "global", "tasks": 12, "data": "generated tasks"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def eagerly() -> Iterator[None]:
-    """Compiling takes minutes and changes no result; a tiny model on many threads mostly waits for them."""
-    threads = torch.get_num_threads()
-    torch.compiler.set_stance("force_eager")
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.compiler.set_stance("default")
+def eager() -> Iterator[None]:
+    with eagerly():
+        yield
 
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Record]:
     """Twelve short tasks: seconds are enough for them."""
-    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(60), key=lambda task: len(task.model_dump_json()))
+    made = short_tasks(60)
     return [task.record() for task in made[:12]]
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.checkpoints import bare
-from tests.models import tiny_backbone, tokenizer, tokens
+from tests.models import eagerly, short_tasks, tiny_backbone, tokenizer, tokens
 from training.collate import TreeCollator
 from training.commands_static import chosen
 from training.data import Data
@@ -19,9 +19,6 @@ from training.records import Record
 from training.runs import Backbone, run_system
 from training.settings import PRESETS, Preset, StageSettings
 from training.systems import STAGES, SYSTEMS, Part
-from training.tasks.build import Builder
-from training.tasks.entities import Split
-from training.tasks.execute import Tools
 from umi.errors import BadInput
 from umi.manifest import ALL_ROLES, Checkpoint
 from umi.prompt import WHOLE_STEP_TEMPLATE, PromptTemplate
@@ -33,7 +30,7 @@ PRESET = Preset(start=SETTINGS, local=dict.fromkeys(Role, SETTINGS))
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(60), key=lambda task: len(task.model_dump_json()))
+    made = short_tasks(60)
     return [task.record() for task in made if task.answer is not None][:6]
 
 
@@ -50,12 +47,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 @pytest.fixture(scope="module")
 def trained(data: Data, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("systems")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.compiler.set_stance("force_eager"):
+    with eagerly():
         for name in SYSTEMS:
             run_system(name, PRESET, [], data, backbone, folder)
-    torch.set_num_threads(threads)
     return folder
 
 

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.checkpoints import random_adapter
-from tests.models import tiny_backbone, tokenizer
+from tests.models import eagerly, short_tasks, tiny_backbone, tokenizer
 from training import stage
 from training.__main__ import app
 from training.data import Data, foreign
@@ -23,9 +23,6 @@ from training.records import Record
 from training.runs import Backbone, Run, run
 from training.settings import StageSettings
 from training.stage import arguments_of, last_whole, train
-from training.tasks.build import Builder
-from training.tasks.entities import Split
-from training.tasks.execute import Tools
 from umi.errors import BadCheckpoint, BadInput, TrainingStopped
 from umi.manifest import Checkpoint
 
@@ -34,17 +31,14 @@ FACTS = {"stage": "global", "tasks": 6, "data": "generated tasks"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def eagerly() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.compiler.set_stance("force_eager"):
+def eager() -> Iterator[None]:
+    with eagerly():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    made = sorted(Builder(Split.TRAIN, 5, Tools()).tasks(40), key=lambda task: len(task.model_dump_json()))
+    made = short_tasks(40)
     return [task.record() for task in made if task.answer is not None][:6]
 
 
