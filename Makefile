@@ -6,7 +6,7 @@ TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-train bench-swap chaos eval-examples eval-toolbench
+.PHONY: help setup run test check format tasks train bench-train bench-swap corpus-openapi chaos eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -45,6 +45,11 @@ bench-train: tasks ## prefix trees beside a plain TRL SFTTrainer: tokens per sec
 
 bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
 	$(BIN)/python -m benchmarks.swap
+
+corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests with FastMCP's, look for operations (a quarter of an hour)
+	$(BIN)/python -m benchmarks.corpus imports
+	$(BIN)/python -m benchmarks.corpus conformance
+	$(BIN)/python -m benchmarks.corpus recall
 
 chaos: setup ## kill gateways at random moments while 300 runs go on, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.chaos

@@ -109,7 +109,7 @@ class Catalogue:
         """At most `k` tools for `query` among those named (all, when None). Raises UnknownTool."""
         if unknown := [name for name in names or () if name not in self.tools]:
             raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
-        wanted = [name for name in self.tools if names is None or name in names]
+        wanted = None if names is None else [name for name in self.tools if name in names]
         return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
 
     def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:

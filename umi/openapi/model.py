@@ -73,6 +73,8 @@ class Operation(Frozen):
     """How an argument is written, where it differs from its place's default."""
     media: str = "application/json"
     """The body's type."""
+    needs_body: bool = False
+    """Whether a body is sent even when nothing is given of it: an empty object."""
     security: Security | None = None
     """Who may call it; None when its document does not say."""
     search_text: str = ""

@@ -52,6 +52,7 @@ def read_operation(
         places=made.places,
         written=made.written,
         media=body.media if body is not None else "application/json",
+        needs_body=body is not None and body.is_required,
         security=read_security(own.value, source.root),
         search_text=" ".join(search),
     )

@@ -53,6 +53,8 @@ def build_request(operation: Operation, arguments: JsonObject) -> HttpRequest:
 
 def _with_body(operation: Operation, request: HttpRequest, fields: list[Field], whole: Any) -> HttpRequest:
     has_fields = any(place is Place.BODY for place, _ in operation.places.values())
+    if has_fields and not fields and not operation.needs_body:
+        return request
     kind, media = kind_of(operation.media), header(operation.media)
     if kind in (Kind.FORM, Kind.MULTIPART):
         if not has_fields and not isinstance(whole, dict):
