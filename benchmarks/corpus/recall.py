@@ -1,8 +1,8 @@
 """Retrieval over every operation of the corpus: is the operation among the first five for a query in other words?
 
-A query is an operation's own summary with its words changed: synonyms from a table, other forms, other order, stop words
-put in, and one word in five left out. What is asked for is the very operation; among tens of thousands, several are the same
-to any reader (a hundred services "list users"), so an operation with an equal summary counts as found too.
+A query is an operation's own summary with its words changed: synonyms from a table, another order, a frame around it,
+and one word in five left out. Among tens of thousands several are the same to any reader (a hundred services "list
+users"), so finding one with an equal summary is reported beside it.
 """
 
 import random
@@ -19,9 +19,10 @@ from umi.errors import UmiError
 
 SYNONYMS = {
     "get": "fetch", "list": "show all", "create": "make", "delete": "remove", "update": "change", "add": "put in",
-    "retrieve": "look up", "returns": "gives", "return": "give", "find": "look for", "search": "seek", "modify": "alter",
-    "remove": "drop", "details": "particulars", "information": "facts", "all": "every", "new": "fresh", "user": "person",
-    "users": "people", "specified": "given", "existing": "present", "send": "deliver", "upload": "hand in", "cancel": "call off",
+    "retrieve": "look up", "returns": "gives", "return": "give", "find": "look for", "search": "seek",
+    "modify": "alter", "remove": "drop", "details": "particulars", "information": "facts", "all": "every",
+    "new": "fresh", "user": "person", "users": "people", "specified": "given", "existing": "present",
+    "send": "deliver", "upload": "hand in", "cancel": "call off",
 }  # fmt: skip
 _FRAMES = ("I want to {}", "please {}", "how can I {}?", "{} for me", "could you {} now", "we need to {}")
 K = 5
