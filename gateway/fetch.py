@@ -16,7 +16,12 @@ _MAX_NODES = 4_000_000
 
 
 async def fetch(egress: Egress, url: str, permission: Permission, limits: Limits) -> JsonObject:
-    """The document at `url`, its server address made absolute.
+    """The toolset document at `url`, its server address made absolute. Raises as `fetch_plain` does."""
+    return with_server(await fetch_plain(egress, url, permission, limits), url)
+
+
+async def fetch_plain(egress: Egress, url: str, permission: Permission, limits: Limits) -> JsonObject:
+    """The JSON or YAML object at `url`.
 
     Raises Unreachable when `permission` does not admit it, there is no 200 in time, too much, or something that is
     neither JSON nor YAML; BadDocument when it is not a JSON object.
@@ -28,8 +33,7 @@ async def fetch(egress: Egress, url: str, permission: Permission, limits: Limits
         raise Unreachable(f"{url} {error}") from error
     if answer.status != 200:
         raise Unreachable(f"{url} answered {answer.status}")
-    document = await asyncio.to_thread(parse, url, answer.body)
-    return with_server(document, url)
+    return await asyncio.to_thread(parse, url, answer.body)
 
 
 def with_server(document: JsonObject, fetched_from: str) -> JsonObject:

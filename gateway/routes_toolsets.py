@@ -11,6 +11,7 @@ from gateway.egress.permission import permission
 from gateway.fetch import fetch
 from gateway.parts import Current, Gateway
 from gateway.problems import MissingScope
+from gateway.references import Fetched, fetch_references
 from gateway.store import Scope, ToolsetOptions, ToolsetRow
 from gateway.toolsets import Toolset
 from umi.openapi import moved
@@ -25,10 +26,10 @@ async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> Register
     if (body.allow or body.secrets) and not key.may(Scope.ADMIN):
         raise MissingScope("what is not public, and the gateway's secrets, only a key with the scope admin may name")
     base_url = str(body.base_url) if body.base_url else None
-    document = await _document(body, gateway)
+    document, references = await _documents(body, gateway)
     if base_url is not None:
         document = moved(document, base_url)
-    options = ToolsetOptions(base_url=base_url, allow=tuple(body.allow), secrets=body.secrets)
+    options = ToolsetOptions(base_url=base_url, allow=tuple(body.allow), secrets=body.secrets, references=references)
     url = str(body.url) if body.url else None
     row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant, options=options)
     toolset = await gateway.registry.register(row)
@@ -73,13 +74,14 @@ async def list_tools(
     ]
 
 
-async def _document(body: ToolsetBody, gateway: Gateway) -> JsonObject:
-    if body.url is None:
-        assert body.document is not None
-        return body.document
-    url, settings = str(body.url), gateway.settings
-    allowed = permission((), [url], body.allow, settings.tool_allow)
-    return await fetch(gateway.egress, url, allowed, settings.document_limits)
+async def _documents(body: ToolsetBody, gateway: Gateway) -> tuple[JsonObject, Fetched]:
+    """The toolset's document and those that it refers to."""
+    settings, url = gateway.settings, None if body.url is None else str(body.url)
+    allowed = permission((), [url] if url else (), body.allow, settings.tool_allow)
+    limits = settings.document_limits
+    document = await fetch(gateway.egress, url, allowed, limits) if url else body.document
+    assert document is not None
+    return document, await fetch_references(gateway.egress, document, url, allowed, limits)
 
 
 def _view(toolset: Toolset) -> ToolsetView:

@@ -18,6 +18,7 @@ from gateway.egress.keys import Key
 from gateway.egress.permission import Origin, Permission, may_be_reached, origin_of, permission, shown
 from gateway.egress.secrets import Secrets
 from gateway.problems import NotFound
+from gateway.references import resolver
 from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow, ToolsetStore
 from umi.errors import BadDocument, BadInput, CallRejected, Forbidden, UnknownTool
@@ -239,7 +240,7 @@ def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
     operation is usable, BadInput when an entry of the row's allow list cannot be read.
     """
     try:
-        imported = import_document(row.document, row.url)
+        imported = import_document(row.document, row.url, resolve=resolver(row.options.references))
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         # The document comes from outside and may have the wrong type anywhere.
         raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error

@@ -94,6 +94,8 @@ class ToolsetOptions(Frozen):
     base_url: str | None = None
     allow: tuple[str, ...] = ()
     secrets: dict[str, str] = Field(default_factory=dict[str, str])
+    references: dict[str, JsonObject | str] = Field(default_factory=dict[str, JsonObject | str])
+    """Other documents that the document refers to, by URL; a text says why one could not be fetched."""
 
 
 class ToolsetRow(Frozen):

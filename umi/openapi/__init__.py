@@ -5,7 +5,7 @@ Both directions are pure functions; fetching documents and sending requests happ
 
 from umi.openapi.document import import_document, read_document
 from umi.openapi.model import HttpRequest, Operation, Place, Style, Written
-from umi.openapi.references import Resolver
+from umi.openapi.references import Resolver, outside
 from umi.openapi.report import Imported, OperationReport, Report, Status
 from umi.openapi.request import build_request
 from umi.openapi.selection import Budget, Selection
@@ -27,5 +27,6 @@ __all__ = [
     "build_request",
     "import_document",
     "moved",
+    "outside",
     "read_document",
 ]

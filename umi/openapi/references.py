@@ -24,6 +24,23 @@ class Node(NamedTuple):
         return Node(value, self.home)
 
 
+def outside(document: Any, location: str | None = None) -> list[str]:
+    """The absolute URLs of other documents that `document`, which lies at `location`, refers to, in its own order."""
+    home, found, rest = urldefrag(location or "").url, dict[str, None](), [document]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, list):
+            rest.extend(reversed(value))
+        elif isinstance(value, dict):
+            rest.extend(reversed(value.values()))
+            reference = value.get("$ref")
+            if isinstance(reference, str) and not reference.startswith("#"):
+                url = urldefrag(urljoin(home, reference)).url
+                if url != home and "://" in url:
+                    found[url] = None
+    return list(found)
+
+
 class References:
     """All documents that one import touches."""
 
