@@ -47,7 +47,8 @@ class RoleTurns:
         """
         started = time.perf_counter()
         self._behaviour.check(trajectory)
-        kept, dropped = fit(trajectory, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
+        fitted = fit(trajectory, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
+        kept = fitted.trajectory
         tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept)
         spent = 0
         sampling = Sampling(self._behaviour.max_tokens)
@@ -58,7 +59,8 @@ class RoleTurns:
                 prompt_tokens=generation.prompt_tokens,
                 cached_tokens=generation.cached_tokens,
                 completion_tokens=spent,
-                dropped_steps=dropped,
+                shortened_observations=fitted.shortened,
+                dropped_steps=fitted.dropped,
                 seconds=time.perf_counter() - started,
             )
             try:

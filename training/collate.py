@@ -11,7 +11,7 @@ from training.instances import Instance
 from training.lessons import Lesson
 from training.packing import PrefixTree
 from training.records import Record
-from umi.context import fit
+from umi.context import Fitted, fit
 from umi.errors import BadInput, ContextOverflow
 from umi.trajectory import Trajectory
 
@@ -23,14 +23,15 @@ class Tokens(NamedTuple):
 
     prompt: list[int]
     target: list[int]
-    dropped: int
+    cut: Fitted | None = None
+    """What was left out of the history to fit it in; None for a whole instance."""
 
 
 class TreeCollator:
     """Records to one prefix tree in which the instances of a lesson are learnt.
 
-    An instance longer than `max_tokens` loses its oldest steps, by the rule of serving (`umi.context`), never a part of
-    its target. It is left out when even tools, query, newest step and target are too long.
+    The history of an instance longer than `max_tokens` is shortened by the rule of serving (`umi.context`), never its
+    target. It is left out when even tools, query, newest step and target are too long.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, max_tokens: int = 4096) -> None:
@@ -52,16 +53,16 @@ class TreeCollator:
         Raises ContextOverflow when the target alone is too long.
         """
         prompt, target = self._ids(instance.prompt), [*self._ids(instance.target), self._tokenizer.eos_token_id]
-        room, dropped = self.max_tokens - len(target), 0
+        room, cut = self.max_tokens - len(target), None
         if room <= 0:
             raise ContextOverflow(f"the target alone has {len(target)} tokens, the context {self.max_tokens}")
         if len(prompt) > room:
             try:
-                shorter, dropped = fit(instance.before, lambda kept: len(self._prompt(instance, kept)), room)
+                cut = fit(instance.before, lambda kept: len(self._prompt(instance, kept)), room)
             except ContextOverflow:
                 return None
-            prompt = self._prompt(instance, shorter)
-        return Tokens(prompt, target, dropped)
+            prompt = self._prompt(instance, cut.trajectory)
+        return Tokens(prompt, target, cut)
 
     def _prompt(self, instance: Instance, trajectory: Trajectory) -> list[int]:
         return self._ids(self.lesson.template.render(instance.role, trajectory))
@@ -76,12 +77,13 @@ class TreeCollator:
 
 @dataclass
 class Survey:
-    """How the instances of a stage fit its context: `whole`, `shortened` by `dropped_steps` in all, or `left_out`."""
+    """How the instances of a stage fit its context: `whole`, `shortened` by `shortened_observations` and
+    `dropped_steps` in all, or `left_out`."""
 
     counts: Counter[str] = field(default_factory=Counter[str])
 
     def __str__(self) -> str:
-        names = ("whole", "shortened", "left_out", "dropped_steps")
+        names = ("whole", "shortened", "left_out", "shortened_observations", "dropped_steps")
         return ", ".join(f"{self.counts[name]} {name.replace('_', ' ')}" for name in names)
 
 
@@ -105,9 +107,12 @@ def survey(records: Sequence[Record], collate: TreeCollator) -> Survey:
                 ) from error
             if tokens is None:
                 found.counts["left_out"] += 1
+            elif (cut := tokens.cut) is None:
+                found.counts["whole"] += 1
             else:
-                found.counts["shortened" if tokens.dropped else "whole"] += 1
-                found.counts["dropped_steps"] += tokens.dropped
+                found.counts["shortened"] += 1
+                found.counts["shortened_observations"] += cut.shortened
+                found.counts["dropped_steps"] += cut.dropped
     if not found.counts["whole"] + found.counts["shortened"]:
         raise BadInput(f"there is nothing to learn for {', '.join(collate.lesson.roles)} in {len(records)} records")
     return found

@@ -40,7 +40,7 @@ class StepResult(Frozen):
     failure: str | None = None
     """Why a role gave nothing usable; scored as wrong."""
     shortened: bool = False
-    """Whether a role had to drop old steps to read the rest."""
+    """Whether a role had to shorten the history to read the rest."""
     tokens: int = 0
 
 
@@ -57,7 +57,7 @@ class _Spent:
 
     def add(self, usage: Usage) -> None:
         self.tokens += usage.prompt_tokens + usage.completion_tokens
-        self.shortened |= usage.dropped_steps > 0
+        self.shortened |= usage.shortened_observations + usage.dropped_steps > 0
 
 
 class RoleServices:

@@ -82,7 +82,8 @@ def test_a_turn_that_is_too_long_loses_its_oldest_steps_and_never_its_target(tas
     tight = TreeCollator(tokenizer(), Turns(last.role), max_tokens=room - 1)
     tokens_left = tight.tokens(last)
     assert tokens_left is not None
-    assert tokens_left.dropped == 1
+    assert tokens_left.cut is not None
+    assert tokens_left.cut.shortened + tokens_left.cut.dropped == 1
     assert tokens_left.target == [*tokens(last.target), tokenizer().eos_token_id]
     assert tokens_left.prompt[:30] == tokens(last.prompt)[:30]  # tools and query stay
 
@@ -93,7 +94,11 @@ def test_what_must_be_cut_is_known_before_training(tasks: list[Record]) -> None:
     whole = survey([long], TreeCollator(tokenizer(), Turns(), max_tokens=max(sizes)))
     assert whole.counts["whole"] == len(sizes)
     shorter = survey([long], TreeCollator(tokenizer(), Turns(), max_tokens=max(sizes) - 1))
-    assert shorter.counts["shortened"] == sum(size == max(sizes) for size in sizes) == shorter.counts["dropped_steps"]
+    assert (
+        shorter.counts["shortened"]
+        == sum(size == max(sizes) for size in sizes)
+        == shorter.counts["dropped_steps"] + shorter.counts["shortened_observations"]
+    )
     with pytest.raises(BadInput, match="nothing to learn"):
         survey([long], TreeCollator(tokenizer(), Turns(), max_tokens=60))
 
