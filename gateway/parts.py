@@ -50,7 +50,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
-        roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
+        roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds)
         dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
         loop = Loop(roles, dispatcher, metrics)
         turns = Turns(settings.max_running)

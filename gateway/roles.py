@@ -8,7 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from gateway.metrics import Metrics
-from gateway.transport import SEND_ERRORS, is_connect_failure
+from gateway.transport import SEND_ERRORS
 from umi.errors import (
     ContextOverflow,
     RoleFailure,
@@ -22,21 +22,24 @@ from umi.trajectory import Trajectory
 from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleReply, RoleRequest, SummaryReply
 
 Reply = TypeVar("Reply", bound=RoleReply)
-_PAUSE = 0.3
-_NOT_SOON = {"not-ready", "engine-failed"}  # loading takes a minute: better tell the user than wait
+_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+_OUTAGES = {"not-ready", "engine-failed"}
 
 
 class Roles:
     """Asks the roles. Every method may be cancelled, which drops the connection and so the generation."""
 
-    def __init__(self, client: httpx.AsyncClient, urls: Mapping[Role, str], metrics: Metrics, tries: int = 2) -> None:
-        self._client, self._urls, self._metrics, self._tries = client, urls, metrics, tries
+    def __init__(
+        self, client: httpx.AsyncClient, urls: Mapping[Role, str], metrics: Metrics, patience: float = 30.0
+    ) -> None:
+        """`patience`: for so many seconds, within the deadline, a role that is out of service is asked again."""
+        self._client, self._urls, self._metrics, self._patience = client, urls, metrics, patience
 
     async def plan(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> PlanReply:
         """The planner's turn. `deadline` is a time of the event loop's clock, `version` the weights it is to use.
 
-        Raises RoleUnavailable, RoleOverloaded (it asks to wait beyond the deadline), RoleOutputInvalid or
-        ContextOverflow.
+        Raises RoleUnavailable (out of service for longer than there is patience), RoleOverloaded (it asks to wait
+        beyond the deadline), RoleOutputInvalid or ContextOverflow.
         """
         return await self._ask(Role.PLANNER, PlanReply, run_id, trajectory, deadline, version)
 
@@ -70,9 +73,8 @@ class Roles:
     ) -> Reply:
         body = RoleRequest(run_id=run_id, trajectory=trajectory, version=version).model_dump_json()
         clock = asyncio.get_running_loop().time
-        failures = 0
+        give_up, pause = None, _PAUSE
         while True:
-            started = clock()
             try:
                 with self._metrics.role(role):
                     return kind.model_validate_json((await self._post(role, body)).content)
@@ -84,28 +86,24 @@ class Roles:
                 if clock() + error.retry_after >= deadline:
                     raise
                 await asyncio.sleep(error.retry_after)
-            except _Refused as error:
-                failures += 1
-                if failures >= self._tries:
-                    reason = f"not reachable at {self._urls[role]} ({error})"
-                    raise RoleUnavailable(role, reason) from error.__cause__
-                await asyncio.sleep(max(0.0, _PAUSE - (clock() - started)))
+            except RoleUnavailable:  # asking again is safe: a role has no side effects
+                give_up = give_up or min(clock() + self._patience, deadline - _PAUSE)
+                if clock() + pause >= give_up:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _post(self, role: Role, body: str) -> httpx.Response:
         headers = {"content-type": "application/json"}
         try:
             response = await self._client.post(self._urls[role] + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:
-            if is_connect_failure(error):  # asking again is safe: a role has no side effects
-                raise _Refused(str(error) or type(error).__name__) from error
-            raise RoleUnavailable(role, f"the connection broke: {error or type(error).__name__}") from error
+            raise RoleUnavailable(
+                role, f"not reachable at {self._urls[role]} ({error or type(error).__name__})"
+            ) from error
         if response.status_code == 200:
             return response
         raise _error(role, response)
-
-
-class _Refused(Exception):
-    """No connection, or one that closed before the answer."""
 
 
 def _error(role: Role, response: httpx.Response) -> UmiError:
@@ -114,7 +112,7 @@ def _error(role: Role, response: httpx.Response) -> UmiError:
     problem_type = _problem(response).get("type", "")
     if status in {429, 503}:
         after = response.headers.get("retry-after", "")
-        if after.isdigit() and problem_type not in _NOT_SOON:
+        if after.isdigit() and problem_type not in _OUTAGES:
             return RoleOverloaded(role, detail, max(0.1, float(after)))
         return RoleUnavailable(role, detail)
     if "overflow" in problem_type or status == 413:

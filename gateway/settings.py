@@ -45,8 +45,11 @@ class Settings(BaseSettings):
     summarizer_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:8103"), description="Where the summarizer is served."
     )
-    role_connect_tries: int = Field(
-        default=2, ge=1, le=10, description="How often a role that refuses connections is tried."
+    role_patience_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a turn is asked for again while its role is out of service, within the run's deadline.",
     )
     role_connections: int = Field(
         default=512, ge=1, description="Connections that may be open to role services at once."

@@ -44,6 +44,7 @@ class World:
                 "database": self.database,
                 "tool_seconds": 0.5,
                 "drain_seconds": 0,
+                "role_patience_seconds": 0.5,
                 "max_offered": 64,
                 **LOCAL,
                 **urls,

@@ -185,6 +185,13 @@ def test_an_overloaded_role_is_asked_again_when_it_says_so(world: World) -> None
     assert [role for role, _ in world.script.requests].count(Role.PLANNER) == 2
 
 
+def test_waiting_for_a_role_ends_before_the_deadline_does(world: World) -> None:
+    down = f"http://127.0.0.1:{free_port()}"
+    world.client.base_url = world.start(planner_url=down, role_patience_seconds=600)
+    response = world.ask(deadline_seconds=1)
+    assert (response.status_code, response.json()["role"]) == (503, "planner")
+
+
 def test_a_role_that_is_overloaded_beyond_the_deadline_is_a_503_with_retry_after(world: World) -> None:
     world.script.failures = [(Role.PLANNER, Response("full", 503, headers={"retry-after": "60"}))]
     response = world.ask(deadline_seconds=5)
@@ -192,9 +199,18 @@ def test_a_role_that_is_overloaded_beyond_the_deadline_is_a_503_with_retry_after
     assert (response.json()["type"], response.json()["role"]) == ("role-overloaded", "planner")
 
 
-def test_a_role_that_is_still_loading_is_a_503_at_once(world: World) -> None:
-    loading = Response('{"type": "not-ready", "detail": "loading"}', 503, headers={"retry-after": "5"})
-    world.script.failures = [(Role.PLANNER, loading)]
+LOADING = Response('{"type": "not-ready", "detail": "loading"}', 503, headers={"retry-after": "5"})
+
+
+def test_a_role_that_comes_back_soon_is_waited_for(world: World) -> None:
+    world.script.failures = [(Role.PLANNER, LOADING), (Role.CALLER, LOADING)]
+    assert world.run()["outcome"] == "answered"
+    asked = [role for role, _ in world.script.requests]
+    assert asked == [Role.PLANNER, Role.PLANNER, Role.CALLER, Role.CALLER, Role.PLANNER, Role.SUMMARIZER]
+
+
+def test_a_role_that_is_still_loading_after_a_while_is_a_503(world: World) -> None:
+    world.script.failures = [(Role.PLANNER, LOADING)] * 9
     response = world.ask()
     assert (response.status_code, response.json()["type"]) == (503, "role-unavailable")
     assert response.json()["detail"] == "planner: loading"
