@@ -203,6 +203,7 @@ LOADING = Response('{"type": "not-ready", "detail": "loading"}', 503, headers={"
 
 
 def test_a_role_that_comes_back_soon_is_waited_for(world: World) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
     world.script.failures = [(Role.PLANNER, LOADING), (Role.CALLER, LOADING)]
     assert world.run()["outcome"] == "answered"
     asked = [role for role, _ in world.script.requests]
