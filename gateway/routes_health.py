@@ -31,4 +31,5 @@ async def ready(gateway: Current) -> Response:
 @router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)
 async def metrics(gateway: Current, _: Admin) -> Response:
     """Prometheus' text format; once there are keys, for admins."""
-    return Response(gateway.metrics.render(), media_type="text/plain; version=1.0.0; charset=utf-8")
+    unapproved = await gateway.store.runs.count_waiting()
+    return Response(gateway.metrics.render(unapproved), media_type="text/plain; version=1.0.0; charset=utf-8")
