@@ -82,8 +82,10 @@ class Sequence:
                 yield from self._begin()
 
     def _begin(self) -> Iterator[tuple[str, JsonObject]]:
+        response = self._response()
+        response["output"] = response["output"][: self._index + 1]  # an approved call's item is yet to come
         for kind in ("created", "in_progress"):
-            yield f"response.{kind}", {"response": self._response()}
+            yield f"response.{kind}", {"response": response}
 
     def _whole(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1
