@@ -62,7 +62,7 @@ def show_run(api: Api, body: JsonObject, console: Console) -> str:
             return str(event["data"]["outcome"])
         if event["type"] == "requires_action":
             run_id, step = event["run_id"], event["data"]["step"]
-            if not sys.stdin.isatty():
+            if not _has_terminal():
                 console.print(Text(f"To go on: umi runs approve {run_id}   (or with --refuse)", "bold yellow"))
                 return "requires_action"
             api.decide(run_id, step, typer.confirm("   Send it?"))
@@ -106,6 +106,11 @@ def _end(data: JsonObject, console: Console) -> None:
     else:
         console.print(Text(_ENDINGS[data["outcome"]], "bold yellow"))
     console.print(Text(f"{data['outcome']} in {data['seconds']:.1f} s", "dim"))
+
+
+def _has_terminal() -> bool:
+    """Whether somebody is there who can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _request(request: JsonObject) -> str:
