@@ -86,7 +86,10 @@ class Metrics:
         """Drop the series of a toolset that is no more."""
         self._tools.remove_by_labels({"toolset": toolset})
 
-    def render(self, unapproved: int) -> bytes:
-        """The exposition in Prometheus' text format; so many runs wait for approval now."""
-        self._unapproved.set(unapproved)
+    def unapproved(self, count: int) -> None:
+        """So many runs wait for approval now."""
+        self._unapproved.set(count)
+
+    def render(self) -> bytes:
+        """The exposition in Prometheus' text format."""
         return generate_latest(self.registry)
