@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gateway.policy import Policy
 from gateway.store import RunRow
 from gateway.store.rows import NAME
 from umi.openapi import OperationReport
@@ -41,6 +42,14 @@ class QueryBody(Body):
         return self
 
 
+class ApprovalBody(Body):
+    """A person's decision on the call that a run waits with."""
+
+    approve: bool = Field(strict=True)
+    step: int = Field(ge=1, description="Of the run: the one whose call was looked at.")
+    reason: Annotated[str, Field(max_length=1000)] | None = Field(None, description="The planner reads why not.")
+
+
 class RunList(BaseModel):
     """A page of runs, newest first. `next` is the cursor of the page that follows, if there is one."""
 
@@ -70,6 +79,16 @@ class ToolsetBody(Body):
         "gateway's directory of secrets. Basic authentication and OAuth 2 take user:password and id:secret.",
     )
 
+    policy: Policy = Field(
+        Policy.ALLOWED,
+        description="Its calls are sent (`allowed`), tools that change something are not offered (`read_only`), or "
+        "calls of such tools wait for approval (`needs_approval`).",
+    )
+
+    tool_policy: Annotated[dict[str, Policy], Field(max_length=1000)] = Field(
+        {}, description="Exceptions, by tool name; with `needs_approval` every call of the tool waits."
+    )
+
     @field_validator("url", "base_url")
     @classmethod
     def _without_user(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
@@ -92,16 +111,21 @@ class ToolView(BaseModel):
     toolset: str
     method: str
     path: str
+    changes_state: bool
+    needs_approval: bool
     spec: ToolSpec
 
 
 class ToolsetView(BaseModel):
-    """A registered toolset."""
+    """A registered toolset. `withheld` names the tools that its policy does not let be offered."""
 
     name: str
     url: str | None
     base_url: str
     tools: list[str]
+    policy: Policy
+    tool_policy: dict[str, Policy]
+    withheld: list[str]
 
 
 class RegisteredToolset(ToolsetView):

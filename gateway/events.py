@@ -21,6 +21,17 @@ class Outcome(StrEnum):
     DEADLINE = "deadline"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """Nobody approved a call, or refused it, in time."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    REQUIRES_ACTION = "requires_action"
+    """It waits until a person approves a call or refuses it."""
+    ENDED = "ended"
 
 
 class ToolOutcome(StrEnum):
@@ -32,6 +43,8 @@ class ToolOutcome(StrEnum):
     UNREACHABLE = "unreachable"
     TOO_LARGE = "too_large"
     REJECTED = "rejected"
+    REFUSED = "refused"
+    """By a person: it was not sent."""
     UNKNOWN = "unknown"
 
 
@@ -75,7 +88,8 @@ class Offered(Payload):
 
 
 class Called(Payload):
-    """The caller's turn. `request` is about to be sent; None when the call was rejected."""
+    """The caller's turn. `request` is about to be sent, once it is approved if it has to be; None when the call was
+    rejected."""
 
     type: ClassVar[str] = "call"
     step: int
@@ -85,6 +99,38 @@ class Called(Payload):
     seconds: float
     toolset: str | None = None
     request: HttpRequest | None = None
+    needs_approval: bool = False
+
+
+class RequiresAction(Payload):
+    """The run waits for an approval of this call until `expires_at` (seconds since the epoch).
+
+    `request` is what will be sent, but for credentials, which are added when it is.
+    """
+
+    type: ClassVar[str] = "requires_action"
+    step: int
+    call: Call
+    toolset: str
+    request: HttpRequest
+    expires_at: float
+
+
+class Approval(Payload):
+    """A person's decision on the call of step `step`; `by` is the id of their key, if the gateway has keys."""
+
+    type: ClassVar[str] = "approval"
+    step: int
+    approve: bool
+    reason: str | None = None
+    by: str | None = None
+
+
+class Sending(Payload):
+    """An approved call is about to be sent."""
+
+    type: ClassVar[str] = "sending"
+    step: int
 
 
 class Observed(Payload):
@@ -112,7 +158,8 @@ class RunCompleted(Payload):
 
 
 PAYLOADS: dict[str, type[Payload]] = {
-    kind.type: kind for kind in (RunCreated, Planned, Offered, Called, Observed, RunCompleted)
+    kind.type: kind
+    for kind in (RunCreated, Planned, Offered, Called, RequiresAction, Approval, Sending, Observed, RunCompleted)
 }
 
 

@@ -1,7 +1,8 @@
 """The loop of the agent: plan → call → send → observe → plan … → summarize.
 
 Pure control flow: roles and tools are reached through what is passed in, and everything that happens is emitted as an
-event *before* it counts. A call is emitted, with the request it will make, before that request is sent.
+event *before* it counts. A call is emitted, with the request it will make, before that request is sent. One that needs
+approval ends the walk here: once a person has decided, the run goes on from its log, like one whose gateway stopped.
 """
 
 import asyncio
@@ -12,14 +13,27 @@ from dataclasses import dataclass
 
 from gateway.dispatch import Dispatcher, Reply
 from gateway.egress.retries import SAFE
-from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
+from gateway.events import (
+    Called,
+    Observed,
+    Offered,
+    Outcome,
+    Payload,
+    Planned,
+    RequiresAction,
+    RunCompleted,
+    Sending,
+    ToolOutcome,
+)
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
+from gateway.policy import Decision
 from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.retrieval import Retriever
 from gateway.roles import Roles
 from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
+from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
@@ -41,8 +55,15 @@ class Job:
     tools: dict[str, Tool]
     max_steps: int
     deadline_seconds: float
+    spent_seconds: float = 0.0
+    """How much of that is over."""
     catalogue: Catalogue | None = None
     """Where more tools are looked for when the planner misses one; None when `tools` are all that may be used."""
+
+    @property
+    def left_seconds(self) -> float:
+        """How much is left."""
+        return self.deadline_seconds - self.spent_seconds
 
     @property
     def trajectory(self) -> Trajectory:
@@ -53,27 +74,31 @@ class Job:
 class Loop:
     """Runs jobs; holds no state of any run."""
 
-    def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics, approval_seconds: float) -> None:
         self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+        self._approval_seconds = approval_seconds
 
-    async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted:
-        """Run `job` to its end, from its past if it has one, and return the last event, which has been emitted.
+    async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted | RequiresAction:
+        """Run `job`, from its past if it has one, until it ends or waits for a person.
 
-        Raises only what `emit` raises.
+        Returns the last event, which has been emitted. Raises only what `emit` raises.
         """
         started = time.monotonic()
-        deadline = asyncio.get_running_loop().time() + job.deadline_seconds
+        deadline = asyncio.get_running_loop().time() + job.left_seconds
         with self._metrics.run():
             end = await self._until(job, emit, deadline, past or Past(job.trajectory))
-            end = end.model_copy(update={"seconds": time.monotonic() - started})
+            if isinstance(end, RunCompleted):
+                end = end.model_copy(update={"seconds": job.spent_seconds + time.monotonic() - started})
             await emit(end)
         return end
 
-    async def _until(self, job: Job, emit: Emit, deadline: float, past: Past) -> RunCompleted:
+    async def _until(self, job: Job, emit: Emit, deadline: float, past: Past) -> RunCompleted | RequiresAction:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                return await _Run(job, emit, deadline, past, self._roles, self._dispatcher, self._metrics).steps()
+                run = _Run(job, emit, deadline, past, self._roles, self._dispatcher, self._metrics)
+                end = await run.steps()
+            return self._asked(end) if isinstance(end, Called) else end
         except TimeoutError as error:
             if limit.expired():
                 return RunCompleted(outcome=Outcome.DEADLINE)
@@ -84,6 +109,17 @@ class Loop:
             raise  # the log has no place for an end: whoever takes the run over goes on from what is stored
         except Exception as error:  # the edge: a run is a task of its own, nobody above would ever tell the user
             return _crashed(job.run_id, error)
+
+    def _asked(self, called: Called) -> RequiresAction:
+        assert called.request is not None
+        assert called.toolset is not None
+        return RequiresAction(
+            step=called.step,
+            call=called.call,
+            toolset=called.toolset,
+            request=called.request,
+            expires_at=time.time() + self._approval_seconds,
+        )
 
 
 class _Run:
@@ -107,7 +143,8 @@ class _Run:
         self._versions = past.versions
         """The weights that this run began with: a release meanwhile does not change them."""
 
-    async def steps(self) -> RunCompleted:
+    async def steps(self) -> RunCompleted | Called:
+        """To the run's end, or to a call that waits for approval."""
         past = self._past
         for step in range(past.step, self._job.max_steps + 1):
             planned, called = (past.plan, past.called) if step == past.step else (None, None)
@@ -118,8 +155,13 @@ class _Run:
                 return RunCompleted(outcome=Outcome.GAVE_UP)
             if turn is Turn.CONCLUSION:
                 return await self._summarize()
-            call, outcome = await self._again(called) if called else await self._call(step)
-            await self._observe(step, call, outcome)
+            if called is None:
+                called, reply = await self._call(step)
+            else:
+                reply = await self._again(called)
+            if reply is None:
+                return called
+            await self._observe(step, called.call, reply)
         return RunCompleted(outcome=Outcome.MAX_STEPS)
 
     async def _plan(self, step: int) -> Turn:
@@ -165,7 +207,8 @@ class _Run:
         self._looked_again, self._only = True, tuple(fitting)
         return True
 
-    async def _call(self, step: int) -> tuple[Call, Reply]:
+    async def _call(self, step: int) -> tuple[Called, Reply | None]:
+        """The caller's turn and what came of its call; None when that needs approval."""
         started = time.monotonic()
         pinned = self._versions.get(Role.CALLER)
         reply = await self._roles.call(self._job.run_id, self._trajectory, self._deadline, pinned)
@@ -184,23 +227,39 @@ class _Run:
             request = tool.request(reply.call.arguments)
             headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
             request = request.model_copy(update={"headers": headers})
-            event = event.model_copy(update={"request": request, "toolset": tool.toolset})
+            asks = tool.decision is Decision.ASK
+            event = event.model_copy(update={"request": request, "toolset": tool.toolset, "needs_approval": asks})
         except CallRejected as error:
             await self._emit(event)
-            return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
+            return event, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
         await self._emit(event)
-        answer = await self._dispatcher.send(request, tool.permission, tool.keys)
-        self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
-        return reply.call, answer
+        return event, None if asks else await self._send(request, tool)
 
-    async def _again(self, called: Called) -> tuple[Call, Reply]:
-        """A call that was about to be sent when the gateway stopped: sent again only if that changes nothing."""
+    async def _again(self, called: Called) -> Reply | None:
+        """What comes of a call in the log without an observation; None when it still needs approval.
+
+        One that may have been sent when the gateway stopped is sent again only if that changes nothing.
+        """
         if called.request is None:
-            return called.call, Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
-        tool = self._tools.get(called.call.tool)
+            return Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
+        tool, approval = self._tools.get(called.call.tool), self._past.approval
+        if called.needs_approval and not self._past.was_sending:
+            if approval is None:
+                return None
+            if not approval.approve:
+                return Reply(_refusal(approval.reason), ToolOutcome.REFUSED)
+            if tool is None:
+                return Reply(f"Not sent: there is no tool {called.call.tool!r} any more.", ToolOutcome.REJECTED)
+            await self._emit(Sending(step=called.step))
+            return await self._send(called.request, tool)
         if called.request.method not in SAFE or tool is None:
-            return called.call, Reply(UNKNOWN, ToolOutcome.UNKNOWN)
-        return called.call, await self._dispatcher.send(called.request, tool.permission, tool.keys)
+            return Reply(UNKNOWN, ToolOutcome.UNKNOWN)
+        return await self._send(called.request, tool)
+
+    async def _send(self, request: HttpRequest, tool: Tool) -> Reply:
+        reply = await self._dispatcher.send(request, tool.permission, tool.keys)
+        self._metrics.tool(tool.toolset, reply.outcome, reply.seconds)
+        return reply
 
     async def _observe(self, step: int, call: Call, reply: Reply) -> None:
         key = seen_key(call, reply.observation)
@@ -226,6 +285,11 @@ class _Run:
 def _words(trajectory: Trajectory) -> str:
     """What the planner that gave up says it needs."""
     return trajectory.steps[-1].plan.rationale.replace("_", " ")
+
+
+def _refusal(reason: str | None) -> str:
+    why = f": {reason}" if reason else "."
+    return f"Not sent: the user refused this call{why}"
 
 
 def _crashed(run_id: str, error: Exception) -> RunCompleted:

@@ -29,13 +29,21 @@ class Metrics:
         self._tools = Histogram(
             "umi_tool_seconds", "Time of a tool call.", ["toolset", "outcome"], registry=self.registry, buckets=_SECONDS
         )
+        self._unapproved = Gauge(
+            "umi_runs_requiring_action",
+            "Runs that wait for approval, in all gateways of this database.",
+            registry=self.registry,
+        )
+        self._approvals = Counter("umi_approvals", "Calls decided on.", ["decision"], registry=self.registry)
         for outcome in Outcome:
             self._runs.labels(outcome)
+        for decision in ("approved", "refused"):
+            self._approvals.labels(decision)
 
     @contextmanager
     def run(self) -> Generator[None]:
-        """Around a run."""
-        with self._running.track_inprogress(), self._run_seconds.time():
+        """Around a run, for as long as it goes on here."""
+        with self._running.track_inprogress():
             yield
 
     @contextmanager
@@ -44,9 +52,14 @@ class Metrics:
         with self._waiting.track_inprogress():
             yield
 
-    def completed(self, outcome: Outcome) -> None:
-        """A run ended."""
+    def completed(self, outcome: Outcome, seconds: float) -> None:
+        """A run ended after so much time, without what it waited for approval."""
         self._runs.labels(outcome).inc()
+        self._run_seconds.observe(seconds)
+
+    def decided(self, approve: bool) -> None:
+        """A call was approved, or refused."""
+        self._approvals.labels("approved" if approve else "refused").inc()
 
     def step(self) -> None:
         """A planner turn was taken."""
@@ -72,6 +85,10 @@ class Metrics:
     def forget_toolset(self, toolset: str) -> None:
         """Drop the series of a toolset that is no more."""
         self._tools.remove_by_labels({"toolset": toolset})
+
+    def unapproved(self, count: int) -> None:
+        """So many runs wait for approval now."""
+        self._unapproved.set(count)
 
     def render(self) -> bytes:
         """The exposition in Prometheus' text format."""

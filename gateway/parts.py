@@ -52,7 +52,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds)
         dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
-        loop = Loop(roles, dispatcher, metrics)
+        loop = Loop(roles, dispatcher, metrics, settings.approval_seconds)
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)

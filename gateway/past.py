@@ -5,7 +5,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.events import Called, Event, Observed, Offered, Planned, RunCreated
+from gateway.events import (
+    Approval,
+    Called,
+    Event,
+    Observed,
+    Offered,
+    Planned,
+    RequiresAction,
+    RunCreated,
+    Sending,
+)
 from umi.roles import Role
 from umi.trajectory import Call, Plan, Step, Trajectory
 
@@ -22,12 +32,15 @@ def seen_key(call: Call, observation: str) -> tuple[str, str]:
 
 @dataclass
 class Past:
-    """Finished steps, and how far the step after them had come: nothing, its plan, or its call as well."""
+    """Finished steps, and how far the step after them had come: nothing, its plan, its call, the decision on it."""
 
     trajectory: Trajectory
     step: int = 1
     plan: Plan | None = None
     called: Called | None = None
+    approval: Approval | None = None
+    was_sending: bool = False
+    """Whether the approved call may have been sent."""
     versions: dict[Role, str] = field(default_factory=dict[Role, str])
     seen: Seen = field(default_factory=Seen)
     offers: int = 0
@@ -65,12 +78,29 @@ def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
             case Called() as called:
                 past.called = called
                 past.versions[Role.CALLER] = called.version
+            case Approval() as approval:
+                past.approval = approval
+            case Sending():
+                past.was_sending = True
             case Observed() as observed:
                 assert past.called is not None
                 call = past.called.call
                 past.trajectory = past.trajectory.replace_last(call=call, observation=observed.observation)
                 past.seen[seen_key(call, observed.observation.removeprefix(REPEATED))] += 1
                 past.step, past.plan, past.called = past.step + 1, None, None
+                past.approval, past.was_sending = None, False
             case _:
                 pass
     return past
+
+
+def seconds_of_work(events: Iterable[Event], now: float) -> float:
+    """How long a run has gone on, without the time in which it waited for a person."""
+    began, waited, asked_at = None, 0.0, None
+    for event in events:
+        began = event.at if began is None else began
+        if event.type == RequiresAction.type:
+            asked_at = event.at
+        elif asked_at is not None:
+            waited, asked_at = waited + event.at - asked_at, None
+    return 0.0 if began is None else (now if asked_at is None else asked_at) - began - waited

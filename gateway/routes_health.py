@@ -1,9 +1,11 @@
 """Whether the gateway lives, whether it can serve, and what it has counted."""
 
 import asyncio
+import contextlib
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import accounts
 from gateway.accounts import Admin
@@ -31,4 +33,6 @@ async def ready(gateway: Current) -> Response:
 @router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)
 async def metrics(gateway: Current, _: Admin) -> Response:
     """Prometheus' text format; once there are keys, for admins."""
+    with contextlib.suppress(SQLAlchemyError):  # what is counted here is told even while the database is away
+        gateway.metrics.unapproved(await gateway.store.runs.count_waiting())
     return Response(gateway.metrics.render(), media_type="text/plain; version=1.0.0; charset=utf-8")

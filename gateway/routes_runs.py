@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 
 from gateway import accounts
 from gateway.accounts import Asker
-from gateway.bodies import QueryBody, RunList
-from gateway.events import Outcome
+from gateway.bodies import ApprovalBody, QueryBody, RunList
+from gateway.events import Approval, Outcome, RunStatus
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound, RunProblem, respond
 from gateway.sse import stream
@@ -22,6 +22,7 @@ from umi.wire import RUN_ID, Problem
 
 router = APIRouter(prefix="/v1", tags=["runs"], responses=accounts.PROBLEMS)
 RunId = Annotated[str, Path(pattern=RUN_ID)]
+_Unfinished = Literal["running", "requires_action"]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "Something in the request is wrong; `field` names it"},
     503: {"model": Problem, "description": "A role service failed; `role` names it, the run is stored as failed"},
@@ -38,7 +39,10 @@ async def ask(
         Header(min_length=1, max_length=200, description="The same request with the same key is one run, asked twice."),
     ] = None,
 ) -> Response:
-    """Run a query to its end; with `stream` answer with its events as they happen, with `background` at once."""
+    """Run a query to its end; with `stream` answer with its events as they happen, with `background` at once.
+
+    A run that comes to wait for approval is answered with 202, its status `requires_action`; a stream stays open.
+    """
     catalogue = gateway.registry.catalogue(key.tenant)
     tools = catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
     if not tools:
@@ -48,11 +52,11 @@ async def ask(
     run_id = await gateway.runs.start(key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more)
     if body.stream:
         return stream(gateway.store.runs.follow(run_id))
-    if body.background:
-        headers = {"location": f"/v1/runs/{run_id}"}
-        return JSONResponse((await _view(gateway, key, run_id)).model_dump(mode="json"), 202, headers)
-    await gateway.runs.finished(run_id)
+    if not body.background:
+        await gateway.runs.settled(run_id)
     view = await _view(gateway, key, run_id)
+    if body.background or (view.outcome is None and view.asked_a_person):
+        return JSONResponse(view.model_dump(mode="json"), 202, {"location": f"/v1/runs/{run_id}"})
     if view.problem is not None:
         return respond(view.problem)
     if view.outcome is None:
@@ -65,12 +69,13 @@ async def ask(
 async def list_runs(
     gateway: Current,
     key: Asker,
-    outcome: Annotated[Outcome | Literal["running"] | None, Query(description="Only runs that ended so.")] = None,
+    outcome: Annotated[Outcome | _Unfinished | None, Query(description="Only runs that ended so, or go on so.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
 ) -> RunList:
     """Runs, newest first."""
-    found = await gateway.store.runs.page(key.tenant, limit + 1, outcome, _position(cursor) if cursor else None)
+    standing = outcome if outcome is None or isinstance(outcome, Outcome) else RunStatus(outcome)
+    found = await gateway.store.runs.page(key.tenant, limit + 1, standing, _position(cursor) if cursor else None)
     page = found[:limit]
     more = len(found) > limit
     return RunList(runs=page, next=f"{page[-1].created_at!r}~{page[-1].run_id}" if more else None)
@@ -82,6 +87,21 @@ async def cancel(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     await _view(gateway, key, run_id)
     await gateway.runs.cancel(run_id)
     return await _view(gateway, key, run_id)
+
+
+@router.post("/runs/{run_id}/approve")
+async def approve(run_id: RunId, body: ApprovalBody, gateway: Current, key: Asker) -> RunView:
+    """Let the call that a run waits with be sent exactly as it is shown, or refuse it; the run then goes on.
+
+    409 when the run does not wait with that step's call (any more).
+    """
+    await _view(gateway, key, run_id)
+    approval = Approval(**body.model_dump(), by=key.id or None)
+    decided = await gateway.runs.decide(run_id, approval)
+    view = await _view(gateway, key, run_id)
+    if not decided:
+        raise Conflict(view.why_not(body.step), "step")
+    return view
 
 
 @router.delete("/runs/{run_id}", status_code=204)

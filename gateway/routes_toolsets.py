@@ -10,6 +10,7 @@ from gateway.bodies import RegisteredToolset, ToolsetBody, ToolsetView, ToolView
 from gateway.egress.permission import permission
 from gateway.fetch import fetch
 from gateway.parts import Current, Gateway
+from gateway.policy import Decision
 from gateway.problems import MissingScope
 from gateway.references import Fetched, fetch_references
 from gateway.store import Scope, ToolsetOptions, ToolsetRow
@@ -29,7 +30,14 @@ async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> Register
     document, references = await _documents(body, gateway)
     if base_url is not None:
         document = moved(document, base_url)
-    options = ToolsetOptions(base_url=base_url, allow=tuple(body.allow), secrets=body.secrets, references=references)
+    options = ToolsetOptions(
+        base_url=base_url,
+        allow=tuple(body.allow),
+        secrets=body.secrets,
+        references=references,
+        policy=body.policy,
+        tool_policy=body.tool_policy,
+    )
     url = str(body.url) if body.url else None
     row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant, options=options)
     toolset = await gateway.registry.register(row)
@@ -68,6 +76,8 @@ async def list_tools(
             toolset=tool.toolset,
             method=tool.operation.method,
             path=tool.operation.path,
+            changes_state=tool.changes_state,
+            needs_approval=tool.decision is Decision.ASK,
             spec=tool.operation.tool,
         )
         for tool in tools.values()
@@ -90,4 +100,7 @@ def _view(toolset: Toolset) -> ToolsetView:
         url=toolset.row.url,
         base_url=toolset.tools[0].operation.base_url,
         tools=[tool.name for tool in toolset.tools],
+        policy=toolset.row.options.policy,
+        tool_policy=toolset.row.options.tool_policy,
+        withheld=list(toolset.withheld),
     )

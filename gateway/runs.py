@@ -2,6 +2,9 @@
 
 A run belongs to the gateway that holds its lease. A gateway that dies loses its leases, and another one on the same
 database, or itself after a restart, goes on with its runs from their logs.
+
+A run that waits for a person belongs to none: it is only in the store, holds no turn, and its time stands still. The
+gateway that is told of the decision goes on with it; the one that sees that nobody decided in time ends it.
 """
 
 import asyncio
@@ -15,10 +18,10 @@ from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.events import Event, Outcome, Payload, RunCompleted, RunCreated
+from gateway.events import Approval, Event, Outcome, Payload, RequiresAction, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
-from gateway.past import Past, past_of, tools_of
+from gateway.past import Past, past_of, seconds_of_work, tools_of
 from gateway.problems import Conflict, NotStored, TooMany
 from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
 from gateway.toolsets import Catalogue, Tool
@@ -96,18 +99,35 @@ class Runs:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), key.tenant, 1)
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue), key.tenant, 1)
         return run_id
 
-    async def finished(self, run_id: str) -> None:
-        """Returns when the run has ended, here or in another gateway. Cancelling the wait leaves the run alone."""
+    async def settled(self, run_id: str) -> None:
+        """Returns when the run has ended, here or in another gateway, or waits for approval.
+
+        Cancelling the wait leaves the run alone.
+        """
         if run := self._running.get(run_id):
             await asyncio.wait([run.task])
             if run.log.is_whole:
                 return
         if await self._store.outcome(run_id) is None:
-            async for _ in self._store.follow(run_id, patience=1.0):
-                pass
+            async for event in self._store.follow(run_id, patience=1.0):
+                asks = event is not None and event.type == RequiresAction.type
+                if asks and await self._store.is_waiting(run_id):
+                    return
+
+    async def decide(self, run_id: str, approval: Approval) -> bool:
+        """Go on with a run that waits, here, as a person has decided; their decision is stored by then.
+
+        False, and nothing is done, when the run does not wait with that step's call, or not any more.
+        """
+        taken = await self._store.decide(run_id, approval, self._lease, time.time())
+        if taken is None:
+            return False
+        self._metrics.decided(approval.approve)
+        await self._resume(taken)
+        return True
 
     async def cancel(self, run_id: str) -> None:
         """End a run: its generation is aborted, its tool call dropped. Returns when its end is stored.
@@ -117,17 +137,28 @@ class Runs:
         """
         if run := self._running.get(run_id):
             await self._end(run)
-        elif await self._store.outcome(run_id) is None:
-            await self._store.ask_to_cancel(run_id)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2 * self._lease_seconds + 10):
-                    await self.finished(run_id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._lease_seconds + 10):
+                while await self._store.outcome(run_id) is None:
+                    if await self._store.take_waiting(run_id, self._lease):
+                        await self._end_waiting(run_id, Outcome.CANCELLED)
+                    else:
+                        await self._store.ask_to_cancel(run_id)
+                        await self.settled(run_id)
 
     async def _end(self, run: "_Run") -> None:
+        """Unless it has ended, or left for a person to decide, meanwhile."""
         run.task.cancel()
         await asyncio.wait([run.task])
-        if not run.log.has_ended:
-            await run.log.append(RunCompleted(outcome=Outcome.CANCELLED, seconds=time.monotonic() - run.started))
+        if not run.log.is_over:
+            seconds = run.job.spent_seconds + time.monotonic() - run.started
+            await run.log.append(RunCompleted(outcome=Outcome.CANCELLED, seconds=seconds))
+
+    async def _end_waiting(self, run_id: str, outcome: Outcome) -> None:
+        """End a run that waited and has been taken. Raises NotStored."""
+        events = await self._store.events(run_id)
+        log = _Log(run_id, self._owner, self._store, self._metrics, events[-1].seq + 1)
+        await log.append(RunCompleted(outcome=outcome, seconds=seconds_of_work(events, time.time())))
 
     def is_running(self, run_id: str) -> bool:
         """Whether the run goes on here."""
@@ -152,8 +183,8 @@ class Runs:
                 if not self._is_leaving:
                     for run in await self._store.take_orphans(self._lease, time.time()):
                         await self._resume(run)
-            except SQLAlchemyError:
-                _log.exception("the leases could not be renewed; trying again")
+            except (SQLAlchemyError, NotStored):
+                _log.exception("the leases could not be renewed, or a run not be taken over; trying again")
             await asyncio.sleep(self._lease_seconds / 3)
 
     @property
@@ -162,19 +193,22 @@ class Runs:
 
     async def _resume(self, run: Taken) -> None:
         events = await self._store.events(run.run_id)
+        if events[-1].type == RequiresAction.type:  # nobody has decided in time
+            return await self._end_waiting(run.run_id, Outcome.EXPIRED)
         created = events[0].payload
         assert isinstance(created, RunCreated)
         known = await self._catalogue(run.tenant)
         tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
-        left = events[0].at + created.deadline_seconds - time.time()
-        job = Job(run.run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
+        spent = seconds_of_work(events, time.time())
+        more = known if created.may_add else None
+        job = Job(run.run_id, created.query, tools, created.max_steps, created.deadline_seconds, spent, more)
         _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
         self._begin(job, run.tenant, events[-1].seq + 1, past_of(job.trajectory, events))
 
     def _begin(self, job: Job, tenant: str, seq: int, past: Past | None = None) -> None:
         log = _Log(job.run_id, self._owner, self._store, self._metrics, seq)
         task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
-        run = self._running[job.run_id] = _Run(task, log)
+        run = self._running[job.run_id] = _Run(job, task, log)
         task.add_done_callback(lambda _: self._over(job.run_id, run))
 
     async def _go(self, job: Job, tenant: str, log: "_Log", past: Past | None) -> None:
@@ -182,14 +216,15 @@ class Runs:
         began = time.monotonic()
         try:
             with self._metrics.waiting():
-                async with asyncio.timeout(job.deadline_seconds):
+                async with asyncio.timeout(job.left_seconds):
                     await self._turns.take(tenant)
         except TimeoutError:
-            await log.append(RunCompleted(outcome=Outcome.DEADLINE, seconds=time.monotonic() - began))
+            seconds = job.spent_seconds + time.monotonic() - began
+            await log.append(RunCompleted(outcome=Outcome.DEADLINE, seconds=seconds))
             return
         try:
-            left = job.deadline_seconds - (time.monotonic() - began)
-            await self._loop.run(replace(job, deadline_seconds=left), log.append, past)
+            spent = job.spent_seconds + time.monotonic() - began
+            await self._loop.run(replace(job, spent_seconds=spent), log.append, past)
         finally:
             self._turns.give_back(tenant)
 
@@ -207,7 +242,8 @@ class _Log:
     def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, seq: int) -> None:
         self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
         self._broken: NotStored | None = None
-        self.has_ended = False
+        self.is_over = False
+        """Whether its newest event ends the run, or leaves it to a person."""
 
     @property
     def is_whole(self) -> bool:
@@ -218,7 +254,7 @@ class _Log:
         if self._broken is not None:
             raise self._broken
         event = Event.of(self._run_id, self._next, payload)
-        self.has_ended |= event.is_last
+        self.is_over |= isinstance(payload, RunCompleted | RequiresAction)
         self._next += 1  # before waiting: a wait that is cancelled does not take the event back
         try:
             await self._store.append(self._owner, event)
@@ -226,13 +262,14 @@ class _Log:
             self._broken = error
             raise
         if isinstance(payload, RunCompleted):
-            self._metrics.completed(payload.outcome)
+            self._metrics.completed(payload.outcome, payload.seconds)
 
 
 @dataclass(frozen=True)
 class _Run:
     """A run that goes on here."""
 
+    job: Job
     task: asyncio.Task[None]
     log: _Log
     started: float = field(default_factory=time.monotonic)

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         description="Once told to stop: wait so long for requests, then as long again for runs nobody waits for.",
     )
 
+    approval_seconds: float = Field(
+        default=86_400.0, gt=0, le=2_592_000, description="How long a run waits for a call to be approved."
+    )
+
     planner_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:8101"), description="Where the planner is served."
     )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,11 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.egress.keys import Key
 from gateway.egress.permission import Origin, Permission, may_be_reached, origin_of, permission, shown
+from gateway.egress.retries import SAFE
 from gateway.egress.secrets import Secrets
+from gateway.policy import Decision, decide
 from gateway.problems import NotFound
 from gateway.references import resolver
 from gateway.retrieval import Retriever
-from gateway.store import ToolsetRow, ToolsetStore
+from gateway.store import ToolsetOptions, ToolsetRow, ToolsetStore
 from umi.errors import BadDocument, BadInput, CallRejected, Forbidden, UnknownTool
 from umi.openapi import (
     HttpRequest,
@@ -53,12 +55,18 @@ _Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # pyright
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation, the toolset it belongs to, and where that one's requests may go."""
+    """An operation, the toolset it belongs to, where that one's requests may go, and whether they need approval."""
 
     operation: Operation
     toolset: str
     permission: Permission
     keys: tuple[Key, ...] = ()
+    decision: Decision = Decision.ALLOW
+
+    @property
+    def changes_state(self) -> bool:
+        """Whether a call of it may change something: only GET and HEAD are known not to."""
+        return self.operation.method not in SAFE
 
     @property
     def name(self) -> str:
@@ -83,10 +91,14 @@ class Tool:
 
 @dataclass(frozen=True)
 class Toolset:
-    """A registered document and its tools, in the document's order. `report` also tells of what became no tool."""
+    """A registered document and its tools, in the document's order. `report` also tells of what became no tool.
+
+    Tools that its policy denies are `withheld`: they are known by name only.
+    """
 
     row: ToolsetRow
     tools: tuple[Tool, ...]
+    withheld: tuple[str, ...] = ()
     report: Report = field(default_factory=Report)
 
 
@@ -234,10 +246,10 @@ class Registry:
 
 
 def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
-    """The usable tools of a document, and what became of the other operations.
+    """The usable tools of a document that its policy lets be offered, and what became of the other operations.
 
     `trusted` lists what is not public and may be reached all the same, as in `permission`. Raises BadDocument if no
-    operation is usable, BadInput when an entry of the row's allow list cannot be read.
+    operation is usable, BadInput when an entry of the row's allow list cannot be read or its policy leaves no tool.
     """
     try:
         imported = import_document(row.document, row.url, resolve=resolver(row.options.references))
@@ -253,10 +265,23 @@ def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
     named = [url for url in (row.url, row.options.base_url) if url is not None]
     allowed = permission({each.base_url for each in operations}, named, row.options.allow, trusted)
     schemes = _bound(row, allowed)
-    tools = tuple(_tool(operation, row, allowed, schemes) for operation in operations)
+    made = [_tool(operation, row, allowed, schemes) for operation in operations]
+    tools = _offered(made, row.options)
     if len({origin for tool in tools if tool.keys and (origin := _apart(tool, allowed)) is not None}) > 1:
         raise BadInput("its operations are at several hosts; allow those that may see its secrets", "allow")
-    return Toolset(row, tools, checked.report)
+    withheld = tuple(tool.name for tool in made if tool.decision is Decision.DENY)
+    return Toolset(row, tools, withheld, checked.report)
+
+
+def _offered(tools: Sequence[Tool], options: ToolsetOptions) -> tuple[Tool, ...]:
+    """Those that their policy does not deny. Raises BadInput when there are none, or an exception is for no tool."""
+    names = {tool.name for tool in tools}
+    if unknown := [name for name in options.tool_policy if name not in names]:
+        raise BadInput(f"the document has no usable tool named {unknown[0]!r}", "tool_policy")
+    offered = tuple(tool for tool in tools if tool.decision is not Decision.DENY)
+    if not offered:
+        raise BadInput("every tool of it may change something, so that a read-only policy leaves none", "policy")
+    return offered
 
 
 def _bound(row: ToolsetRow, allowed: Permission) -> dict[str, Scheme]:
@@ -281,7 +306,8 @@ def _tool(operation: Operation, row: ToolsetRow, allowed: Permission, schemes: d
         scheme = schemes[name]
         keys.append(Key(scheme, row.options.secrets[name], scopes))
         operation = operation.without(scheme.place, scheme.name)
-    return Tool(operation, row.name, allowed, tuple(keys))
+    tool, options = Tool(operation, row.name, allowed, tuple(keys)), row.options
+    return replace(tool, decision=decide(options.policy, options.tool_policy, tool.name, tool.changes_state))
 
 
 def _apart(tool: Tool, allowed: Permission) -> Origin | None:

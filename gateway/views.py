@@ -5,19 +5,59 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gateway.events import Called, Event, Observed, Offered, Outcome, Planned, RunCompleted, RunCreated, ToolOutcome
+from gateway.events import (
+    Approval,
+    Called,
+    Event,
+    Observed,
+    Offered,
+    Outcome,
+    Planned,
+    RequiresAction,
+    RunCompleted,
+    RunCreated,
+    RunStatus,
+    Sending,
+    ToolOutcome,
+)
 from gateway.problems import RunProblem
+from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call
 from umi.wire import Usage
 
 
 class SentRequest(BaseModel):
-    """The request of a tool call as it was sent; a body that is not JSON is text."""
+    """The request of a tool call as it is sent; a body that is not JSON is text."""
 
     method: str
     url: str
     body: Any = None
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "SentRequest":
+        """What is shown of `request`."""
+        body = request.json_body if request.text_body is None else request.text_body
+        return cls(method=request.method, url=request.url, body=body)
+
+
+class RequiredAction(BaseModel):
+    """The call that a run waits with, and what is sent once it is approved. `expires_at` is seconds since the epoch."""
+
+    step: int
+    call: Call
+    toolset: str
+    request: SentRequest
+    expires_at: float
+
+
+class ApprovalView(BaseModel):
+    """A person's decision on a call. `by` is the id of their key, if the gateway has keys; `at` as above."""
+
+    approve: bool
+    reason: str | None
+    by: str | None
+    at: float
 
 
 class StepSeconds(BaseModel):
@@ -29,7 +69,10 @@ class StepSeconds(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step. `usage` and `versions` are per role: what its turn cost and the weights that took it."""
+    """One step. `usage` and `versions` are per role: what its turn cost and the weights that took it.
+
+    `request` of a call that needs approval is sent once it has it.
+    """
 
     number: int
     rationale: str
@@ -37,6 +80,8 @@ class StepView(BaseModel):
     call: Call | None = None
     toolset: str | None = None
     request: SentRequest | None = None
+    needs_approval: bool = False
+    approval: ApprovalView | None = None
     response_status: int | None = None
     observation: str | None = None
     tool_outcome: ToolOutcome | None = None
@@ -64,7 +109,7 @@ class UsageTotal(BaseModel):
 
 
 class Timings(BaseModel):
-    """Seconds of the whole run, and in it of each role and of the tools."""
+    """Seconds of the whole run, without those in which it waited for approval; in it of each role and of the tools."""
 
     total: float | None = None
     planner: float = 0.0
@@ -74,7 +119,7 @@ class Timings(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run. `outcome` is None while it goes on."""
+    """A run. `outcome` and `ended_at` are None while it goes on; `required_action` is what it waits for."""
 
     run_id: str
     created_at: float
@@ -82,6 +127,8 @@ class RunView(BaseModel):
     tools: list[str]
     max_steps: int
     deadline_seconds: float
+    status: RunStatus = RunStatus.RUNNING
+    required_action: RequiredAction | None = None
     outcome: Outcome | None = None
     answer: str | None = None
     problem: RunProblem | None = None
@@ -89,6 +136,23 @@ class RunView(BaseModel):
     usage: dict[Role, UsageTotal] = Field(default_factory=lambda: {role: UsageTotal() for role in Role})
     timings: Timings = Field(default_factory=Timings)
     summarizer_version: str | None = None
+    ended_at: float | None = None
+
+    @property
+    def asked_a_person(self) -> bool:
+        """Whether it waits for approval, or has."""
+        return any(step.needs_approval for step in self.steps)
+
+    def why_not(self, step: int) -> str:
+        """Why nothing can be decided on the call of `step` now."""
+        taken = self.steps[step - 1] if step <= len(self.steps) else None
+        if taken is not None and taken.approval is not None:
+            return f"step {step} was {'approved' if taken.approval.approve else 'refused'} already"
+        if self.required_action is None:
+            return f"the run has ended: {self.outcome}" if self.outcome else "the run does not wait for approval"
+        if self.required_action.step == step:
+            return f"it is too late: step {step} waited for approval too long"
+        return f"the run waits with step {self.required_action.step}, not with step {step}"
 
 
 def fold(events: Iterable[Event]) -> RunView:
@@ -111,8 +175,19 @@ def fold(events: Iterable[Event]) -> RunView:
                 step.observation, step.tool_outcome = observed.observation, observed.outcome
                 step.response_status, step.seconds.tool = observed.status, observed.seconds
                 view.timings.tools += observed.seconds
+            case RequiresAction() as asked:
+                told, request = asked.model_dump(exclude={"request"}), SentRequest.of(asked.request)
+                view.status, view.required_action = RunStatus.REQUIRES_ACTION, RequiredAction(**told, request=request)
+                view.steps[asked.step - 1].needs_approval = True
+            case Approval() as decided:
+                view.status, view.required_action = RunStatus.RUNNING, None
+                shown = ApprovalView(**decided.model_dump(exclude={"step"}), at=event.at)
+                view.steps[decided.step - 1].approval = shown
+            case Sending():
+                pass
             case RunCompleted() as completed:
                 _completed(view, completed)
+                view.status, view.required_action, view.ended_at = RunStatus.ENDED, None, event.at
             case other:
                 raise AssertionError(f"unexpected event {other}")
     return view
@@ -136,9 +211,7 @@ def _planned(view: RunView, event: Planned) -> None:
 def _called(view: RunView, event: Called) -> None:
     step = view.steps[event.step - 1]
     step.call, step.toolset, step.seconds.call = event.call, event.toolset, event.seconds
-    if sent := event.request:
-        body = sent.json_body if sent.text_body is None else sent.text_body
-        step.request = SentRequest(method=sent.method, url=sent.url, body=body)
+    step.request = event.request and SentRequest.of(event.request)
     step.usage[Role.CALLER], step.versions[Role.CALLER] = event.usage, event.version
     view.usage[Role.CALLER].add(event.usage)
     view.timings.caller += event.seconds

@@ -31,15 +31,20 @@ class Api:
         with self._client(30) as client:
             return _content(client.get(path, params=parameters))
 
-    def post(self, path: str) -> Any:
-        """The JSON that a POST without a body answers."""
+    def post(self, path: str, body: JsonObject | None = None) -> Any:
+        """The JSON that a POST answers."""
         with self._client(60) as client:
-            return _content(client.post(path))
+            return _content(client.post(path, json=body))
 
     def follow(self, run_id: str) -> Iterator[JsonObject]:
         """The events of a run, those stored and those to come."""
         with self._client(60) as client, client.stream("GET", f"/v1/runs/{run_id}/events") as response:
             yield from _events(response)
+
+    def decide(self, run_id: str, step: int, approve: bool, reason: str | None = None) -> JsonObject:
+        """The run, which goes on as a person has decided on that step's call."""
+        body = {"step": step, "approve": approve, "reason": reason}
+        return self.post(f"/v1/runs/{run_id}/approve", body)
 
     def add_toolset(self, body: JsonObject) -> JsonObject:
         """Register a toolset."""
@@ -47,7 +52,7 @@ class Api:
             return _content(client.post("/v1/toolsets", json=body))
 
     def ask(self, body: JsonObject) -> JsonObject:
-        """A finished run, or the problem that a role's failure is told with."""
+        """A run that is finished or waits for approval, or the problem that a role's failure is told with."""
         with self._client(float(body["deadline_seconds"]) + 30) as client:
             response = client.post("/v1/queries", json=body)
             return response.json() if _has_run(response) else _content(response)

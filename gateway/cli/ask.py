@@ -1,6 +1,7 @@
 """umi ask: a query, its steps as they happen, its answer."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -11,12 +12,22 @@ from gateway.cli.api import Api, Failed
 from gateway.cli.common import GatewayUrl
 from umi.trajectory import JsonObject
 
-EXIT_CODES = {"answered": 0, "gave_up": 2, "max_steps": 2, "deadline": 2, "cancelled": 2, "failed": 1}
+EXIT_CODES = {
+    "answered": 0,
+    "gave_up": 2,
+    "max_steps": 2,
+    "deadline": 2,
+    "cancelled": 2,
+    "expired": 2,
+    "failed": 1,
+    "requires_action": 3,
+}
 _ENDINGS = {
     "gave_up": "Gave up: the planner sees no way to an answer.",
     "max_steps": "Stopped: no answer within the allowed steps.",
     "deadline": "Stopped: no answer before the deadline.",
     "cancelled": "Cancelled.",
+    "expired": "Stopped: nobody approved the call in time.",
 }
 
 
@@ -28,7 +39,10 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Print the finished run as JSON instead.")] = False,
     gateway: GatewayUrl = "http://127.0.0.1:8000",
 ) -> None:
-    """Ask the agent. Exits with 0 when answered, 2 when it gave up or ran out of steps or time, 1 when it failed."""
+    """Ask the agent. Exits with 0 when answered, 2 when it gave up or ran out of steps or time, 1 when it failed.
+
+    A call that needs approval is shown and asked about on a terminal; elsewhere the exit code is 3 and the run waits.
+    """
     body: JsonObject = {"query": query, "max_steps": max_steps, "deadline_seconds": deadline}
     if tool:
         body["tools"] = tool
@@ -36,16 +50,22 @@ def ask(
     if as_json:
         run = api.ask(body)
         print(json.dumps(run, indent=2, ensure_ascii=False))
-        raise typer.Exit(EXIT_CODES.get(run.get("outcome", "failed"), 1))
+        raise typer.Exit(EXIT_CODES.get(run.get("outcome") or run.get("status", "failed"), 1))
     raise typer.Exit(EXIT_CODES[show_run(api, body, Console())])
 
 
 def show_run(api: Api, body: JsonObject, console: Console) -> str:
-    """Ask, print every event when it comes, and return the outcome. Raises Failed."""
+    """Ask, print every event when it comes, and return the outcome, or that the run requires action. Raises Failed."""
     for event in api.stream(body):
         show_event(event, console)
         if event["type"] == "run.completed":
             return str(event["data"]["outcome"])
+        if event["type"] == "requires_action":
+            run_id, step = event["run_id"], event["data"]["step"]
+            if not _has_terminal():
+                console.print(Text(f"To go on: umi runs approve {run_id}   (or with --refuse)", "bold yellow"))
+                return "requires_action"
+            api.decide(run_id, step, typer.confirm("   Send it?"))
     raise Failed("The gateway stopped before the run was finished.")
 
 
@@ -63,6 +83,11 @@ def show_event(event: JsonObject, console: Console) -> None:
                 f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in data["call"]["arguments"].items()
             )
             _line(console, "   → ", f"{data['call']['tool']}({arguments})", "cyan", data["seconds"])
+        case "requires_action":
+            console.print(Text(plain(f"   ? needs approval: {_request(data['request'])}"), "bold yellow"))
+        case "approval":
+            reason = f": {data['reason']}" if data["reason"] else ""
+            console.print(Text(plain(f"   {'approved' if data['approve'] else 'refused'}{reason}"), "dim"))
         case "observation":
             style = "" if data["outcome"] == "ok" else "yellow"
             _line(console, "   ← ", data["observation"], style, data["seconds"])
@@ -81,6 +106,20 @@ def _end(data: JsonObject, console: Console) -> None:
     else:
         console.print(Text(_ENDINGS[data["outcome"]], "bold yellow"))
     console.print(Text(f"{data['outcome']} in {data['seconds']:.1f} s", "dim"))
+
+
+def _has_terminal() -> bool:
+    """Whether somebody is there who can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _request(request: JsonObject) -> str:
+    """The whole of what would be sent, on one line: whoever approves it must not miss a part."""
+    headers = [f"{name}: {value}" for name, value in request["headers"].items() if name != "idempotency-key"]
+    body = request["text_body"]
+    if body is None and request["json_body"] is not None:
+        body = json.dumps(request["json_body"], ensure_ascii=False)
+    return " ".join(" ".join([request["method"], request["url"], *headers, body or ""]).split())
 
 
 def _line(console: Console, lead: str, text: str, style: str, seconds: float, width: int = 200) -> None:

@@ -1,4 +1,4 @@
-"""umi runs: what has been asked, how it ended, and ways to stop and to forget it."""
+"""umi runs: what has been asked, how it ended, and ways to approve its calls, to stop and to forget it."""
 
 import time
 from typing import Annotated, Any
@@ -7,19 +7,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.api import Api
+from gateway.cli.api import Api, Failed
 from gateway.cli.ask import plain, show_event
 from gateway.cli.common import DatabaseUrl, GatewayUrl, opened
 from gateway.store import retention
 
-app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended, and ways to stop and to forget it.")
+app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended; approving, stopping, forgetting.")
 LOCAL = "http://127.0.0.1:8000"
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
 
 
 @app.command(name="list")
 def list_runs(
-    outcome: Annotated[str | None, typer.Option(help="Only runs that ended so: answered, gave_up, running, …")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Only those: answered, gave_up, …, running, requires_action.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     gateway: GatewayUrl = LOCAL,
 ) -> None:
@@ -29,7 +31,7 @@ def list_runs(
     table = Table("run", "when", "outcome", "query", box=None)
     for run in page["runs"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["created_at"]))
-        table.add_row(run["run_id"], when, run["outcome"] or "running", plain(" ".join(run["query"].split()))[:80])
+        table.add_row(run["run_id"], when, run["outcome"] or run["status"], plain(" ".join(run["query"].split()))[:80])
     Console().print(table if page["runs"] else "No runs.")
 
 
@@ -57,6 +59,25 @@ def prune(
                 break
             forgotten += count
     print(f"{forgotten} runs forgotten")
+
+
+@app.command()
+def approve(
+    run: RunId,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Do not let the call be sent.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; the planner reads it of a call that is refused.")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="Whose call; the one that waits when absent.")] = None,
+    gateway: GatewayUrl = LOCAL,
+) -> None:
+    """Let the call that a run waits with be sent as it was shown, or refuse it; the run then goes on."""
+    api = Api(gateway)
+    if step is None:
+        waits: dict[str, Any] = api.get(f"/v1/runs/{run}")
+        if waits["required_action"] is None:
+            raise Failed(f"{run} does not wait for approval: it is {waits['outcome'] or waits['status']}.")
+        step = int(waits["required_action"]["step"])
+    api.decide(run, step, not refuse, reason)
+    print(f"{run}: step {step} {'refused' if refuse else 'approved'}; how it goes on: umi runs show {run}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from gateway.cli.api import Api, Failed
 from gateway.cli.ask import plain
 from gateway.cli.common import GatewayUrl
 from gateway.fetch import parse
+from gateway.policy import Policy
 from umi.errors import UmiError
 from umi.openapi import Report, Status
 
@@ -26,10 +27,11 @@ def list_tools(
     """List the registered tools, or add some."""
     if context.invoked_subcommand is not None:
         return
-    table = Table("tool", "what it does", "toolset", box=None)
+    table = Table("tool", "what it does", "toolset", "", box=None)
     tools: list[dict[str, Any]] = Api(gateway).get("/v1/tools", {"query": query} if query else {})
     for tool in tools:
-        table.add_row(*(plain(str(tool[key])) for key in ("name", "summary", "toolset")))
+        asks = "needs approval" if tool["needs_approval"] else ""
+        table.add_row(*(plain(str(tool[key])) for key in ("name", "summary", "toolset")), asks)
     console = Console()
     console.print(table if tools else "No tools yet. Add some with: umi tools add NAME URL_OR_FILE")
 
@@ -54,11 +56,18 @@ def add(
             help="Where the secret of a security scheme is: env:UMI_SECRET_NAME or file:NAME; repeatable.",
         ),
     ] = None,
+    policy: Annotated[
+        Policy, typer.Option(help="Whether tools that change something are allowed, left out, or need approval.")
+    ] = Policy.ALLOWED,
+    tool_policy: Annotated[
+        list[str] | None, typer.Option(metavar="TOOL=POLICY", help="An exception for one tool; may be repeated.")
+    ] = None,
     gateway: GatewayUrl = "http://127.0.0.1:8000",
 ) -> None:
     """Register a toolset from an OpenAPI document; one of that name is replaced."""
     body: dict[str, Any] = {"name": name, "allow": allow or [], **({"base_url": base_url} if base_url else {})}
     body["secrets"] = dict(_named(each) for each in secret or ())
+    body |= {"policy": policy, "tool_policy": dict(_exception(each) for each in tool_policy or ())}
     if source.startswith(("http://", "https://")):
         body["url"] = source
     else:
@@ -70,11 +79,20 @@ def add(
             raise Failed(str(error)) from error
     added = Api(gateway).add_toolset(body)
     print(f"{added['name']}: {', '.join(added['tools'])}")
+    if added["withheld"]:
+        print(f"left out, as they may change something: {', '.join(added['withheld'])}")
     report = Report(operations=added["report"])
     if report.of(Status.WITH_LOSS, Status.REFUSED, Status.LEFT_OUT):
         print(report.summary)
     for operation in report.of(Status.REFUSED):
         print(plain(f"refused: {f'{operation.method} {operation.path}'.strip()}: {operation.reason}"))
+
+
+def _exception(text: str) -> tuple[str, str]:
+    name, _, policy = text.partition("=")
+    if policy not in set(Policy):
+        raise Failed(f"--tool-policy takes TOOL=POLICY, and a policy is one of {', '.join(Policy)}.")
+    return name, policy
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -1,12 +1,13 @@
 """A run's events as the chunks of a chat completion.
 
 The role comes first, then a chunk without text for each plan, call and observation, then the answer, then the finish
-reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then `[DONE]`.
+reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then `[DONE]`. A run
+that waits for approval ends its stream like that too, with a statement in place of the answer.
 """
 
 from collections.abc import Iterator
 
-from gateway.events import Event, RunCompleted, RunCreated
+from gateway.events import Event, RequiresAction, RunCompleted, RunCreated
 from gateway.openai.bodies import MODEL
 from gateway.openai.chat_results import completion_id, finish_reason, usage_of
 from gateway.openai.endings import extension, text_of
@@ -32,6 +33,8 @@ class Chunks:
             yield self._chunk({"role": "assistant", "content": ""}, {"run_id": event.run_id})
         else:
             yield self._chunk({}, {"run_id": event.run_id, "event": event.model_dump(mode="json")})
+            if event.type == RequiresAction.type:
+                yield from self._end()
 
     def _end(self) -> Iterator[str]:
         view = fold(self._events)

@@ -84,7 +84,7 @@ def failure(view: RunView) -> Response | None:
 
     OpenAI's clients repeat what answered 503. A run that sent a request with consequences must not be repeated unasked.
     """
-    if view.problem is None and view.outcome is not None:
+    if view.problem is None and (view.outcome is not None or view.asked_a_person):
         return None
     unstored = "The run's end could not be stored; the gateway's log says why."
     problem = view.problem or RunProblem(

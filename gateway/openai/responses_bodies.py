@@ -27,16 +27,24 @@ REFUSED = bodies.REFUSED | {
 
 
 class Item(BaseModel):
-    """An input item: a message, or what an earlier response's output had beside its message, which is passed over."""
+    """An input item: a message, or a decision on a call.
 
-    type: Literal["message", "reasoning", "mcp_call"] = "message"
+    What an earlier response's output had beside its message is passed over.
+    """
+
+    type: Literal["message", "reasoning", "mcp_call", "mcp_approval_request", "mcp_approval_response"] = "message"
     role: MessageRole | None = None
     content: Text | None = None
+    approval_request_id: Annotated[str, Field(max_length=100)] | None = None
+    approve: bool | None = None
+    reason: Annotated[str, Field(max_length=1000)] | None = None
 
     @model_validator(mode="after")
     def _message_has_role(self) -> Self:
         if self.type == "message" and (self.role is None or self.content is None):
             raise ValueError("a message has a role and a content")
+        if self.type == "mcp_approval_response" and (self.approval_request_id is None or self.approve is None):
+            raise ValueError("an mcp_approval_response has an approval_request_id and approve")
         return self
 
 
@@ -53,6 +61,11 @@ class ResponseBody(AgentBody):
     instructions: str | None = Field(None, description="A system message for this response only.")
     previous_response_id: str | None = Field(None, description="The finished response that this one goes on from.")
     background: bool | None = Field(None, description="Answer at once; `GET /v1/responses/{id}` shows how it goes on.")
+
+    @property
+    def decision(self) -> Item | None:
+        """The decision on a call that the request is for, if its newest item is one; what is before it is past."""
+        return self.input[-1] if self.input and self.input[-1].type == "mcp_approval_response" else None
 
     @property
     def said(self) -> list[Said]:

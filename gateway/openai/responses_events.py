@@ -1,14 +1,27 @@
 """A run's events as the event sequence of a response.
 
 Each event of the run adds the same events with the same sequence numbers whenever it is read, so a stream that broke
-off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`.
+off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`. An approval request completes the
+sequence; the decision begins it anew, with the next number.
 """
 
 from collections.abc import Iterator
 
-from gateway.events import Called, Event, Observed, Offered, Planned, RunCompleted, ToolOutcome
+from gateway.events import (
+    Approval,
+    Called,
+    Event,
+    Observed,
+    Offered,
+    Planned,
+    RequiresAction,
+    RunCompleted,
+    Sending,
+    ToolOutcome,
+)
 from gateway.openai.responses_results import (
     Asked,
+    approval_item,
     call_item,
     call_status,
     message_item,
@@ -21,22 +34,26 @@ from umi.trajectory import JsonObject
 
 
 class Sequence:
-    """Turns one run's events, in order, into frames; those up to the number `starting_after` are left out."""
+    """Turns one run's events, in order, into frames.
 
-    def __init__(self, asked: Asked, starting_after: int = -1) -> None:
-        self._asked, self._after = asked, starting_after
+    Those up to the number `starting_after` are left out, and those of events before number `decided` of the log.
+    """
+
+    def __init__(self, asked: Asked, starting_after: int = -1, decided: int = 0) -> None:
+        self._asked, self._after, self._decided = asked, starting_after, decided
         self._events: list[Event] = []
         self._number = -1
         self._index = -1
-        self._open: Called | None = None
-        """The call whose observation has not come yet; its item is the newest."""
+        self._called: Called | None = None
+        self._open = False
+        """Whether that call's item is there, the newest, and its observation has not come yet."""
 
     def frames(self, event: Event) -> Iterator[str]:
         """The frames that `event` adds."""
         self._events.append(event)
         for kind, data in self._of(event):
             self._number += 1
-            if self._number > self._after:
+            if self._number > self._after and event.seq >= self._decided:
                 yield frame({"type": kind, "sequence_number": self._number, **data}, kind)
 
     def _of(self, event: Event) -> Iterator[tuple[str, JsonObject]]:
@@ -44,26 +61,41 @@ class Sequence:
             case Planned() as planned:
                 yield from self._whole(reasoning_item(event.run_id, planned.step, planned.plan.rationale))
             case Called() as called:
-                yield from self._called(called)
-            case Observed() as observed:
+                self._called = called
+                if not called.needs_approval:
+                    yield from self._sent(called)
+            case RequiresAction() as asked:
+                item = approval_item(event.run_id, asked.step, asked.call, asked.toolset)
+                yield from self._whole(item)
+                yield "response.completed", {"response": self._response()}
+            case Approval() as approval:
+                yield from self._begin()
+                if approval.approve and self._called is not None:
+                    yield from self._sent(self._called)
+            case Observed() as observed if self._open:
                 yield from self._observed(observed.outcome, observed.observation)
-            case Offered():
+            case Observed() | Offered() | Sending():
                 return  # OpenAI's clients know of no such thing; the plan that follows tells
             case RunCompleted():
                 yield from self._end()
             case _:
-                for kind in ("created", "in_progress"):
-                    yield f"response.{kind}", {"response": self._response()}
+                yield from self._begin()
+
+    def _begin(self) -> Iterator[tuple[str, JsonObject]]:
+        response = self._response()
+        response["output"] = response["output"][: self._index + 1]  # an approved call's item is yet to come
+        for kind in ("created", "in_progress"):
+            yield f"response.{kind}", {"response": response}
 
     def _whole(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1
         for kind, status in (("added", "in_progress"), ("done", "completed")):
-            place = {"output_index": self._index, "item": {**item, "status": status}}
-            yield f"response.output_item.{kind}", place
+            changed = {"status": status} if "status" in item else {}
+            yield f"response.output_item.{kind}", {"output_index": self._index, "item": {**item, **changed}}
 
-    def _called(self, called: Called) -> Iterator[tuple[str, JsonObject]]:
+    def _sent(self, called: Called) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1
-        self._open = called
+        self._open = True
         item = self._item(called, "in_progress", None)
         place = {"output_index": self._index, "item_id": item["id"]}
         yield "response.output_item.added", {"output_index": self._index, "item": {**item, "arguments": ""}}
@@ -71,15 +103,15 @@ class Sequence:
         yield "response.mcp_call_arguments.done", {**place, "arguments": item["arguments"]}
 
     def _observed(self, outcome: ToolOutcome | None, observation: str | None) -> Iterator[tuple[str, JsonObject]]:
-        assert self._open is not None
-        item = self._item(self._open, call_status(outcome), observation)
-        self._open = None
+        assert self._called is not None
+        item = self._item(self._called, call_status(outcome), observation)
+        self._open = False
         kind = "completed" if outcome is ToolOutcome.OK else "failed"
         yield f"response.mcp_call.{kind}", {"output_index": self._index, "item_id": item["id"]}
         yield "response.output_item.done", {"output_index": self._index, "item": item}
 
     def _end(self) -> Iterator[tuple[str, JsonObject]]:
-        if self._open is not None:
+        if self._open:
             yield from self._observed(None, None)
         response = self._response()
         if response["status"] == "completed":
@@ -104,4 +136,12 @@ class Sequence:
         return response_of(fold(self._events), self._asked)
 
     def _item(self, called: Called, status: str, observation: str | None) -> JsonObject:
-        return call_item(self._events[0].run_id, called.step, called.call, called.toolset, status, observation)
+        return call_item(
+            self._events[0].run_id,
+            called.step,
+            called.call,
+            called.toolset,
+            status,
+            observation,
+            called.needs_approval,
+        )

@@ -1,5 +1,8 @@
 """A run as a response: its rationales are reasoning items, its tool calls `mcp_call` items, its answer a message.
 
+A run that waits for approval is a completed response that ends with an `mcp_approval_request`; the request that answers
+it gives the same response, further on.
+
 `mcp_call` is OpenAI's item for a tool that the server calls itself; the toolset stands where the MCP server's label
 does.
 """
@@ -7,14 +10,14 @@ does.
 import json
 from dataclasses import dataclass
 
-from gateway.events import Outcome, ToolOutcome
+from gateway.events import Outcome, RunStatus, ToolOutcome
 from gateway.openai.bodies import MODEL
 from gateway.openai.endings import extension, text_of, tokens_of
 from gateway.openai.errors import error_of
 from gateway.views import RunView, StepView
 from umi.trajectory import Call, JsonObject
 
-PREFIX = "resp_"
+PREFIX, APPROVAL_PREFIX = "resp_", "mcpr_"
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,28 @@ def reasoning_item(run_id: str, step: int, rationale: str) -> JsonObject:
     return {"id": f"rs_{run_id}_{step}", "type": "reasoning", "summary": summary, "status": "completed"}
 
 
-def call_item(run_id: str, step: int, call: Call, toolset: str | None, status: str, output: str | None) -> JsonObject:
+def approval_id(run_id: str, step: int) -> str:
+    """The id of the request to approve that step's call."""
+    return f"{APPROVAL_PREFIX}{run_id}_{step}"
+
+
+def approval_item(run_id: str, step: int, call: Call, toolset: str) -> JsonObject:
+    """A call that waits for approval, or has."""
+    return {
+        "id": approval_id(run_id, step),
+        "type": "mcp_approval_request",
+        "server_label": toolset,
+        "name": call.tool,
+        "arguments": json.dumps(call.arguments),
+    }
+
+
+def call_item(
+    run_id: str, step: int, call: Call, toolset: str | None, status: str, output: str | None, approved: bool
+) -> JsonObject:
     """A caller's turn, and what came of it."""
     return {
+        "approval_request_id": approval_id(run_id, step) if approved else None,
         "id": f"mcp_{run_id}_{step}",
         "type": "mcp_call",
         "server_label": toolset or "none",
@@ -67,26 +89,26 @@ def message_item(view: RunView) -> JsonObject:
 
 
 def status_of(view: RunView) -> str:
-    """A run that ended without an answer is complete all the same: its message says so."""
-    if view.outcome is None:
+    """A run without an answer is complete all the same once it has ended, or waits for approval: its output says so."""
+    if view.status is RunStatus.RUNNING:
         return "in_progress"
     return "failed" if view.outcome is Outcome.FAILED else "completed"
 
 
 def response_of(view: RunView, asked: Asked) -> JsonObject:
     """The response that a run is, finished or not."""
-    status = status_of(view)
+    status, answers = status_of(view), view.outcome not in {None, Outcome.FAILED}
     items = [item for step in view.steps for item in _items(view.run_id, step)]
     problem = view.problem and error_of(view.problem.model_dump(mode="json"))["error"]
     return {
         "id": PREFIX + view.run_id,
         "object": "response",
         "created_at": int(view.created_at),
-        "completed_at": int(view.created_at + (view.timings.total or 0)) if status == "completed" else None,
+        "completed_at": int(view.ended_at) if answers and view.ended_at else None,
         "status": status,
         "background": asked.background,
         "model": MODEL,
-        "output": [*items, message_item(view)] if status == "completed" else items,
+        "output": [*items, message_item(view)] if answers else items,
         "error": problem and {"code": "server_error", "message": problem["message"]},
         "incomplete_details": None,
         "instructions": asked.instructions,
@@ -107,9 +129,14 @@ def response_of(view: RunView, asked: Asked) -> JsonObject:
 
 def _items(run_id: str, step: StepView) -> list[JsonObject]:
     found = [reasoning_item(run_id, step.number, step.rationale)]
-    if step.call is not None:
-        status = call_status(step.tool_outcome)
-        found.append(call_item(run_id, step.number, step.call, step.toolset, status, step.observation))
+    if step.call is None:
+        return found
+    approved = step.approval is not None and step.approval.approve
+    if step.needs_approval:
+        found.append(approval_item(run_id, step.number, step.call, step.toolset or "none"))
+    if approved or not step.needs_approval:
+        status, output = call_status(step.tool_outcome), step.observation
+        found.append(call_item(run_id, step.number, step.call, step.toolset, status, output, approved))
     return found
 
 

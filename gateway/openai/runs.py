@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from fastapi.responses import StreamingResponse
 
-from gateway.events import Event
+from gateway.events import Approval, Event, RequiresAction
 from gateway.openai.bodies import Options
 from gateway.parts import Gateway
 from gateway.store import Key
@@ -38,16 +38,28 @@ async def look(gateway: Gateway, key: Key, run_id: str) -> RunView | None:
 
 
 async def finish(gateway: Gateway, run_id: str) -> RunView:
-    """The run, begun here, once it has ended."""
-    await gateway.runs.finished(run_id)
+    """The run, once it has ended or waits for approval."""
+    await gateway.runs.settled(run_id)
     return fold(await gateway.store.runs.events(run_id))
 
 
-def stream(gateway: Gateway, run_id: str, frames: Callable[[Event], Iterable[str]]) -> StreamingResponse:
-    """The response that sends the `frames` of each of the run's events, from the first to the last."""
+async def decided(gateway: Gateway, run_id: str) -> int:
+    """The number of the event with the newest decision on a call of the run; 0 when there is none."""
+    events = await gateway.store.runs.events(run_id)
+    return max((event.seq for event in events if event.type == Approval.type), default=0)
+
+
+def stream(
+    gateway: Gateway, run_id: str, frames: Callable[[Event], Iterable[str]], decided: int = 0
+) -> StreamingResponse:
+    """The response that sends the `frames` of each of the run's events, from the first to the last.
+
+    It also ends when the run waits for approval: OpenAI's clients answer that in a request of its own. What was waited
+    for before the event number `decided` is past.
+    """
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(
-        _frames(gateway.store.runs.follow(run_id), frames), media_type="text/event-stream", headers=headers
+        _frames(gateway.store.runs.follow(run_id), frames, decided), media_type="text/event-stream", headers=headers
     )
 
 
@@ -57,10 +69,14 @@ def frame(data: JsonObject, event: str | None = None) -> str:
     return text if event is None else f"event: {event}\n{text}"
 
 
-async def _frames(events: AsyncIterator[Event | None], frames: Callable[[Event], Iterable[str]]) -> AsyncIterator[str]:
+async def _frames(
+    events: AsyncIterator[Event | None], frames: Callable[[Event], Iterable[str]], decided: int
+) -> AsyncIterator[str]:
     async for event in events:
         if event is None:
             yield ": still running\n\n"
         else:
             for text in frames(event):
                 yield text
+            if event.type == RequiresAction.type and event.seq > decided:
+                return

@@ -72,7 +72,7 @@ def excess(connection: sa.Connection, key: Key, now: float) -> Exceeded | None:
         return None
     connection.execute(sa.select(_keys.c.id).where(_keys.c.id == key.id).with_for_update())
     if key.concurrent_runs is not None:
-        going_on = sa.select(sa.func.count()).where(_runs.c.key_id == key.id, _runs.c.outcome.is_(None))
+        going_on = sa.select(sa.func.count()).where(_runs.c.key_id == key.id, _runs.c.outcome.is_(None), ~tables.waits)
         if connection.execute(going_on).scalar_one() >= key.concurrent_runs:
             return Exceeded(what="runs at once", limit=key.concurrent_runs, retry_after=_SOON)
     if key.tokens_per_day is not None:

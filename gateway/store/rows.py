@@ -4,7 +4,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from gateway.events import Outcome
+from gateway.events import Outcome, RunStatus
+from gateway.policy import Policy
 from umi.trajectory import Frozen, JsonObject
 
 TENANT = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -85,6 +86,7 @@ class RunRow(Frozen):
     run_id: str
     created_at: float
     query: str
+    status: RunStatus
     outcome: Outcome | None
 
 
@@ -96,6 +98,8 @@ class ToolsetOptions(Frozen):
     secrets: dict[str, str] = Field(default_factory=dict[str, str])
     references: dict[str, JsonObject | str] = Field(default_factory=dict[str, JsonObject | str])
     """Other documents that the document refers to, by URL; a text says why one could not be fetched."""
+    policy: Policy = Policy.ALLOWED
+    tool_policy: dict[str, Policy] = Field(default_factory=dict[str, Policy])
 
 
 class ToolsetRow(Frozen):

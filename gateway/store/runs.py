@@ -9,7 +9,7 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.events import Event, Outcome
+from gateway.events import Approval, Event, Outcome, RequiresAction, RunStatus
 from gateway.problems import NotStored
 from gateway.store import tables
 from gateway.store.database import Database, upsert
@@ -18,6 +18,11 @@ from gateway.store.keys import add_usage, excess
 from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
 
 _runs, _events, _claims = tables.runs, tables.events, tables.claims
+_STATUS = sa.case(
+    (_runs.c.outcome.is_not(None), RunStatus.ENDED.value),
+    (tables.waits, RunStatus.REQUIRES_ACTION.value),
+    else_=RunStatus.RUNNING.value,
+).label("status")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class RunStore:
         await self._database.write(lambda connection: connection.execute(update).rowcount)
 
     async def take_orphans(self, lease: Lease, now: float, most: int = 100) -> list[Taken]:
-        """Take unfinished runs whose lease is over, or that have none; of several takers one gets a run.
+        """Take unfinished runs whose lease, or wait for approval, is over, or that have none; of several takers one
+        gets a run.
 
         Whoever takes at the same time skips what is being taken here, and whoever comes after sees the new lease.
         """
@@ -103,14 +109,55 @@ class RunStore:
             found = list(connection.execute(orphans.with_for_update(skip_locked=True)).scalars())
             if not found:
                 return []
-            take = _runs.update().where(_runs.c.id.in_(found)).values(lease.model_dump())
-            rows = connection.execute(take.returning(_runs.c.id.label("run_id"), _runs.c.tenant)).mappings()
-            return [Taken.model_validate(dict(row)) for row in rows]
+            return _take(connection, found, lease)
 
         taken = await self._database.write(statement)
         for run in taken:
             self._following.is_here(run.run_id)
         return taken
+
+    async def decide(self, run_id: str, approval: Approval, lease: Lease, now: float) -> Taken | None:
+        """Append a person's decision on the call that a run waits with, and take the run, both or neither.
+
+        None when the run does not wait with that step's call, or not any more.
+        """
+
+        def statement(connection: sa.Connection) -> Taken | None:
+            if not _lock_waiting(connection, run_id, _runs.c.until >= now):
+                return None
+            newest = _events.select().where(_events.c.run_id == run_id).order_by(_events.c.seq.desc()).limit(1)
+            (asked,) = _read(connection, newest)
+            if asked.data["step"] != approval.step:
+                return None
+            connection.execute(_events.insert().values(_row(Event.of(run_id, asked.seq + 1, approval))))
+            return _take(connection, [run_id], lease)[0]
+
+        taken = await self._database.write(statement)
+        if taken is not None:
+            self._following.is_here(run_id)
+            self._following.tell(run_id)
+        return taken
+
+    async def take_waiting(self, run_id: str, lease: Lease) -> Taken | None:
+        """Take a run that waits for approval; None when it does not, or not any more."""
+
+        def statement(connection: sa.Connection) -> Taken | None:
+            return _take(connection, [run_id], lease)[0] if _lock_waiting(connection, run_id) else None
+
+        taken = await self._database.write(statement)
+        if taken is not None:
+            self._following.is_here(run_id)
+        return taken
+
+    async def is_waiting(self, run_id: str) -> bool:
+        """Whether the run waits for approval."""
+        chosen = sa.select(_runs.c.id).where(_runs.c.id == run_id, tables.waits)
+        return await self._database.read(lambda connection: connection.execute(chosen).first() is not None)
+
+    async def count_waiting(self) -> int:
+        """How many runs wait for approval, of all tenants."""
+        chosen = sa.select(sa.func.count()).select_from(_runs).where(tables.waits)
+        return await self._database.read(lambda connection: connection.execute(chosen).scalar_one())
 
     async def ask_to_cancel(self, run_id: str) -> None:
         """Let whoever holds the run know that it is to end."""
@@ -124,13 +171,16 @@ class RunStore:
         return await self._database.read(lambda connection: list(connection.execute(chosen).scalars()))
 
     async def append(self, owner: str, event: Event) -> None:
-        """Returns when the event is on disk; followers of the run are told. Raises NotStored."""
+        """Returns when the event is on disk; followers of the run are told. Raises NotStored.
+
+        A run that requires action is its owner's no more.
+        """
         try:
             stored = await self._database.write_bulk(_append_all, _Append(owner, event))
         except (SQLAlchemyError, ValueError) as error:
             self._following.is_elsewhere(event.run_id)
             raise NotStored("the database did not take the run's next event; the gateway's log says why") from error
-        if event.is_last or not stored:
+        if event.is_last or event.type == RequiresAction.type or not stored:
             self._following.is_elsewhere(event.run_id)
         if not stored:
             raise NotStored("the run has ended, or goes on in another gateway")
@@ -169,14 +219,18 @@ class RunStore:
         return Outcome(found) if found else None
 
     async def page(
-        self, tenant: str, limit: int, outcome: str | None = None, before: tuple[float, str] | None = None
+        self,
+        tenant: str,
+        limit: int,
+        standing: Outcome | RunStatus | None = None,
+        before: tuple[float, str] | None = None,
     ) -> list[RunRow]:
-        """A tenant's runs, newest first: older than `before` (time and id), of one outcome ("running": none yet)."""
-        columns = (_runs.c.id.label("run_id"), _runs.c.created_at, _runs.c.query, _runs.c.outcome)
+        """A tenant's runs, newest first: older than `before` (time and id), with that outcome or status."""
+        columns = (_runs.c.id.label("run_id"), _runs.c.created_at, _runs.c.query, _STATUS, _runs.c.outcome)
         chosen = sa.select(*columns).where(_runs.c.tenant == tenant)
         chosen = chosen.order_by(_runs.c.created_at.desc(), _runs.c.id.desc()).limit(limit)
-        if outcome is not None:
-            chosen = chosen.where(_runs.c.outcome.is_(None) if outcome == "running" else _runs.c.outcome == outcome)
+        if standing is not None:
+            chosen = chosen.where((_STATUS if isinstance(standing, RunStatus) else _runs.c.outcome) == standing.value)
         if before is not None:
             chosen = chosen.where(sa.tuple_(_runs.c.created_at, _runs.c.id) < sa.tuple_(*map(sa.literal, before)))
 
@@ -210,8 +264,24 @@ def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]
     if ended:
         end = _runs.update().where(_runs.c.id == sa.bindparam("ended"))
         connection.execute(end.values(outcome=sa.bindparam("how"), owner=None, until=None), ended)
+    waits = [{"waits": e.run_id, "to": e.data["expires_at"]} for e in events if e.type == RequiresAction.type]
+    if waits:
+        leave = _runs.update().where(_runs.c.id == sa.bindparam("waits"))
+        connection.execute(leave.values(owner=None, until=sa.bindparam("to")), waits)
     add_usage(connection, ((keys[event.run_id], _tokens(event)) for event in events), time.time())
     return results
+
+
+def _lock_waiting(connection: sa.Connection, run_id: str, *more: sa.ColumnElement[bool]) -> bool:
+    """Whether the run waits for approval; it is nobody else's until the commit."""
+    chosen = sa.select(_runs.c.id).where(_runs.c.id == run_id, tables.waits, *more)
+    return connection.execute(chosen.with_for_update()).first() is not None
+
+
+def _take(connection: sa.Connection, run_ids: list[str], lease: Lease) -> list[Taken]:
+    take = _runs.update().where(_runs.c.id.in_(run_ids)).values(lease.model_dump())
+    rows = connection.execute(take.returning(_runs.c.id.label("run_id"), _runs.c.tenant)).mappings()
+    return [Taken.model_validate(dict(row)) for row in rows]
 
 
 def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None:

@@ -18,8 +18,10 @@ runs = sa.Table(
     sa.Column("cancel_asked", sa.Boolean, nullable=False),
 )
 """`owner` and `until` are the lease: whose the run is while it goes on, and until when nobody else may take it.
-`cancel_asked` tells the owner that somebody asked another gateway to cancel it."""
+`cancel_asked` tells the owner that somebody asked another gateway to cancel it. A run that waits for approval is
+nobody's; at `until` the wait is over."""
 _unfinished = runs.c.outcome.is_(None)
+waits = sa.and_(_unfinished, runs.c.owner.is_(None), runs.c.until.is_not(None))
 sa.Index("runs_listed", runs.c.tenant, runs.c.created_at, runs.c.id)
 sa.Index("runs_unfinished", runs.c.key_id, runs.c.until, sqlite_where=_unfinished, postgresql_where=_unfinished)
 

@@ -71,6 +71,7 @@ ROUTES = [
     ("GET", "/v1/runs/{run}"),
     ("GET", "/v1/runs/{run}/events"),
     ("POST", "/v1/runs/{run}/cancel"),
+    ("POST", "/v1/runs/{run}/approve"),
     ("DELETE", "/v1/runs/{run}"),
     ("GET", "/v1/tools"),
     ("GET", "/v1/toolsets"),
@@ -113,6 +114,33 @@ def test_what_belongs_to_another_tenant_is_not_there(world: Tenants) -> None:
     going_on = {"model": "umi", "input": "q", "previous_response_id": f"resp_{run_id}"}
     assert other.post("/v1/responses", json=going_on).status_code == 404
     assert world.client.get(f"/v1/runs/{run_id}").status_code == 200
+
+
+def test_a_call_is_approved_by_its_own_tenant_and_the_log_says_with_which_key(world: Tenants) -> None:
+    person, keeper, other = world.of("acme", Scope.QUERY), world.of("acme", Scope.TOOLS), world.of("other")
+    body = {"name": "test", "url": f"{world.tools}/openapi.json", "policy": "needs_approval"}
+    assert world.client.post("/v1/toolsets", json=body).status_code == 201
+    world.script.calls = [call("make_note", text="buy milk")]
+    run = world.ask().json()
+    path, yes = f"/v1/runs/{run['run_id']}/approve", {"approve": True, "step": 1}
+    problem(other.post(path, json=yes), 404, "not-found")
+    problem(keeper.post(path, json=yes), 403, "forbidden")
+    item = {"type": "mcp_approval_response", "approve": True, "approval_request_id": f"mcpr_{run['run_id']}_1"}
+    assert other.post("/v1/responses", json={"model": "umi", "input": [item]}).status_code == 404
+    assert world.called == []
+    decided = person.post(path, json=yes).json()
+    key_id = person.headers["authorization"].removeprefix("Bearer umi_").partition("_")[0]
+    assert decided["steps"][0]["approval"]["by"] == key_id
+    super(Tenants, world).reset()
+
+
+def test_runs_that_wait_for_approval_leave_room_for_others(world: Tenants) -> None:
+    asks = world.of("acme", Scope.QUERY, concurrent_runs=1)
+    body = {"name": "test", "url": f"{world.tools}/openapi.json", "policy": "needs_approval"}
+    assert world.client.post("/v1/toolsets", json=body).status_code == 201
+    world.script.calls = [call("make_note", text="buy milk")]
+    assert [asks.post("/v1/queries", json={"query": "q"}).status_code for _ in range(3)] == [202] * 3
+    super(Tenants, world).reset()
 
 
 def test_two_tenants_may_use_the_same_names_and_idempotency_keys(world: Tenants) -> None:

@@ -1,6 +1,11 @@
 """The commands against a running gateway."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -111,6 +116,87 @@ def test_runs_can_be_listed_shown_and_cancelled(world: World) -> None:
     running = world.ask(background=True).json()["run_id"]
     assert umi(world, "runs", "cancel", running) == (0, f"{running}: cancelled\n")
     world.script.delays.clear()
+
+
+@pytest.fixture
+def guarded(world: World) -> Iterator[World]:
+    """Notes are made once a person has approved."""
+    added = umi(world, "tools", "add", "test", f"{world.tools}/openapi.json", "--policy", "needs_approval")
+    assert added[0] == 0
+    world.called.clear()
+    world.script.calls = [call("make_note", text="buy milk")]
+    yield world
+    world.reset()
+
+
+def test_without_a_terminal_a_call_that_needs_approval_is_left_with_the_command_that_approves_it(
+    guarded: World,
+) -> None:
+    code, printed = umi(guarded, "ask", "Note: buy milk")
+    assert code == 3
+    assert f'? needs approval: POST {guarded.tools}/notes {{"text": "buy milk"}}' in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("To go on: umi runs approve ")]
+    run_id = line.split()[6]
+    assert run_id in umi(guarded, "runs", "list", "--outcome", "requires_action")[1]
+    assert guarded.called == []
+    code, printed = umi(guarded, "runs", "approve", run_id)
+    assert (code, printed) == (0, f"{run_id}: step 1 approved; how it goes on: umi runs show {run_id}\n")
+    printed = umi(guarded, "runs", "show", run_id)[1]
+    assert ("   approved" in printed, '{"kept": "buy milk"}' in printed, guarded.called) == (True, True, ["/notes"])
+    with pytest.raises(Failed, match="does not wait for approval: it is answered"):
+        umi(guarded, "runs", "approve", run_id)
+    with pytest.raises(Failed, match="step 1 was approved already"):
+        umi(guarded, "runs", "approve", run_id, "--step", "1")
+
+
+def test_a_call_can_be_refused_with_a_reason(guarded: World) -> None:
+    code, printed = umi(guarded, "ask", "Note: buy milk", "--json")
+    run = json.loads(printed)
+    assert (code, run["status"]) == (3, "requires_action")
+    refused = umi(guarded, "runs", "approve", run["run_id"], "--refuse", "--reason", "we have milk")
+    assert refused[1].startswith(f"{run['run_id']}: step 1 refused;")
+    printed = umi(guarded, "runs", "show", run["run_id"])[1]
+    assert "the user refused this call: we have milk" in printed
+    assert guarded.called == []
+
+
+@pytest.mark.parametrize(("key", "decided", "called"), [("y", "approved", ["/notes"]), ("n", "refused", [])])
+def test_on_a_terminal_the_person_is_asked_and_the_run_goes_on(
+    guarded: World, key: str, decided: str, called: list[str]
+) -> None:
+    code, printed = at_a_terminal(guarded, f"{key}\n", "ask", "Note: buy milk")
+    assert (code, guarded.called) == (0, called)
+    assert ("Send it?" in printed, f"   {decided}" in printed) == (True, True)
+
+
+def at_a_terminal(world: World, typed: str, *arguments: str) -> tuple[int, str]:
+    """The command with somebody at its terminal, who types when asked."""
+    ours, its = pty.openpty()
+    environment = {**os.environ, "UMI_GATEWAY": world.gateway, "COLUMNS": "200", "TERM": "dumb"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli", *arguments], stdin=its, stdout=its, stderr=its, env=environment
+    )
+    os.close(its)
+    printed = ""
+    with contextlib.suppress(OSError):  # what Linux says once nobody has the other end open
+        while piece := os.read(ours, 4096):
+            printed += piece.decode()
+            if typed and "[y/N]" in printed:
+                os.write(ours, typed.encode())
+                typed = ""
+    os.close(ours)
+    return process.wait(60), printed
+
+
+def test_a_policy_is_said_when_tools_are_added(world: World) -> None:
+    arguments = ["tools", "add", "test", f"{world.tools}/openapi.json", "--policy", "read_only"]
+    code, printed = umi(world, *arguments, "--tool-policy", "make_note=needs_approval")
+    assert (code, "left out, as they may change something: make_slow_note\n" in printed) == (0, True)
+    listed = {line.split()[0]: line for line in umi(world, "tools")[1].splitlines()[1:]}
+    assert ("needs approval" in listed["make_note"], "needs approval" in listed["add"]) == (True, False)
+    with pytest.raises(Failed, match="allowed, read_only, needs_approval"):
+        umi(world, *arguments, "--tool-policy", "make_note=maybe")
+    world.reset()
 
 
 def test_old_runs_can_be_forgotten(world: World) -> None:

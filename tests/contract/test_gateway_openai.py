@@ -12,7 +12,7 @@ import openai
 import pytest
 from fastapi import Response
 from openai.types.responses import ResponseOutputMessage, ResponseReasoningItem
-from openai.types.responses.response_output_item import McpCall
+from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
 
 from gateway.app import create_app
 from gateway.openai.folding import HEADING, LIMIT, Said, Speaker, conversation, fold, unfold
@@ -89,7 +89,7 @@ def test_a_chat_completion_is_the_answer_with_the_tokens_of_all_roles_and_the_ru
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (40, 12, 52)
     assert usage.prompt_tokens_details.cached_tokens == 16
     run = stored(world, completion.umi["run_id"])
-    assert completion.umi == {name: run[name] for name in ("run_id", "outcome", "steps")}
+    assert completion.umi == {n: run[n] for n in ("run_id", "status", "required_action", "outcome", "steps")}
     assert completion.umi["steps"][0]["observation"] == '{"sum": 5}'
     assert completion.id == f"chatcmpl-{run['run_id']}"
     assert (completion.created, completion.metadata) == (int(run["created_at"]), {"team": "blue"})
@@ -494,3 +494,103 @@ def test_the_document_says_which_parameters_are_ignored_and_which_refused(world:
         accepted, _, rest = text.partition("Refused")
         assert ignored in accepted
         assert refused in rest
+
+
+@pytest.fixture
+def guarded(world: World) -> World:
+    """Notes are made once a person has approved."""
+    body = {"name": "test", "url": f"{world.tools}/openapi.json", "policy": "needs_approval"}
+    world.client.post("/v1/toolsets", json=body).raise_for_status()
+    world.script.calls = [call("make_note", text="buy milk")]
+    return world
+
+
+def answer(request: Any, approve: bool, **fields: Any) -> list[Any]:
+    return [{"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve, **fields}]
+
+
+def test_a_response_that_waits_has_an_approval_request_and_goes_on_when_it_is_answered(
+    guarded: World, client: openai.OpenAI
+) -> None:
+    first = respond(client)
+    assert (first.status, first.output_text, first.completed_at) == ("completed", "", None)
+    reasoning, request = first.output
+    assert isinstance(request, McpApprovalRequest)
+    assert (request.server_label, request.name, json.loads(request.arguments)) == (
+        "test",
+        "make_note",
+        {"text": "buy milk"},
+    )
+    with pytest.raises(openai.BadRequestError, match="answer its mcp_approval_request"):
+        respond(client, input="And?", previous_response_id=first.id)
+    assert guarded.called == []
+    second = respond(client, input=answer(request, approve=True), previous_response_id=first.id)
+    assert (second.id, second.output_text, guarded.called) == (first.id, "It is done.", ["/notes"])
+    assert second.output[:2] == [reasoning, request]
+    made = second.output[2]
+    assert isinstance(made, McpCall)
+    assert (made.approval_request_id, made.output, made.status) == (request.id, '{"kept": "buy milk"}', "completed")
+    with pytest.raises(openai.ConflictError, match="step 1 was approved already"):
+        respond(client, input=answer(request, approve=True))
+    assert respond(client, input=[*second.output, {"role": "user", "content": "Thanks."}]).status == "completed"
+
+
+def test_a_refused_call_is_in_no_response(guarded: World, client: openai.OpenAI) -> None:
+    request = respond(client).output[-1]
+    with pytest.raises(openai.BadRequestError, match="no such approval request"):
+        respond(client, input=answer(request, approve=False), previous_response_id="resp_other")
+    done = respond(client, input=answer(request, approve=False, reason="we have milk"))
+    assert [item.type for item in done.output] == ["reasoning", "mcp_approval_request", "reasoning", "message"]
+    assert done.umi["steps"][0]["observation"].endswith("refused this call: we have milk")
+    assert guarded.called == []
+
+
+@pytest.mark.parametrize("wrong", ["mcpr_nonesuch_1", "mcpr_1", "mcpr_x_0", "", "mcpr_x_99999"])
+def test_an_approval_of_nothing_is_a_404(guarded: World, client: openai.OpenAI, wrong: str) -> None:
+    item = {"type": "mcp_approval_response", "approval_request_id": wrong, "approve": True}
+    with pytest.raises(openai.NotFoundError) as missing:
+        respond(client, input=[item])
+    assert missing.value.param == "input"
+    with pytest.raises(openai.BadRequestError, match="has an approval_request_id and approve"):
+        respond(client, input=[item | {"approve": None}])
+
+
+def test_a_streamed_response_ends_with_the_request_and_another_stream_goes_on(
+    guarded: World, client: openai.OpenAI
+) -> None:
+    first = list(respond(client, stream=True))
+    assert [event.type for event in first[-3:]] == [
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    request = first[-2].item
+    assert first[-1].response.output[-1] == request
+    second = list(respond(client, stream=True, input=answer(request, approve=True)))
+    assert (second[0].type, second[0].sequence_number) == ("response.created", first[-1].sequence_number + 1)
+    assert second[0].response.output == first[-1].response.output
+    done = [event.item for event in [*first, *second] if event.type == "response.output_item.done"]
+    assert done == second[-1].response.output == client.responses.retrieve(first[0].response.id).output
+    assert list(client.responses.retrieve(first[0].response.id, stream=True)) == [*first, *second]
+    guarded.script.reset()
+    guarded.script.calls = [call("make_note", text="buy milk")]
+    request = respond(client).output[-1]
+    with client.responses.stream(model="umi", input=answer(request, approve=True)) as stream:
+        stream.until_done()
+        assert stream.get_final_response().output_text == "It is done."
+
+
+def test_a_chat_that_waits_says_how_to_approve_its_call(guarded: World, client: openai.OpenAI) -> None:
+    completion = chat(client)
+    run_id = completion.umi["run_id"]
+    said = completion.choices[0].message.content
+    assert said.startswith('No answer yet: the call make_note({"text": "buy milk"}) needs approval.')
+    assert f"POST /v1/runs/{run_id}/approve" in said
+    assert (completion.umi["status"], completion.umi["required_action"]["step"]) == ("requires_action", 1)
+    *_, event, text, end = chat(client, stream=True)
+    assert event.umi["event"]["type"] == "requires_action"
+    assert "needs approval" in text.choices[0].delta.content
+    assert end.umi["status"] == "requires_action"
+    guarded.client.post(f"/v1/runs/{run_id}/approve", json={"approve": True, "step": 1}).raise_for_status()
+    list(client.responses.retrieve(f"resp_{run_id}", stream=True))
+    assert (stored(guarded, run_id)["outcome"], guarded.called) == ("answered", ["/notes"])

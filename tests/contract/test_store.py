@@ -13,13 +13,23 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from gateway.events import Event, Outcome, Planned, RunCompleted, RunCreated
+from gateway.events import (
+    Approval,
+    Event,
+    Outcome,
+    Planned,
+    RequiresAction,
+    RunCompleted,
+    RunCreated,
+    RunStatus,
+)
 from gateway.problems import NotStored
 from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, ToolsetRow, digest, keys
 from gateway.store.database import address
 from gateway.store.retention import prune
 from gateway.store.tables import metadata
-from tests.fakes import USAGE, plan
+from tests.fakes import USAGE, call, plan
+from umi.openapi import HttpRequest
 from umi.roles import Turn
 
 FOR_LONG = time.time() + 3600
@@ -142,6 +152,50 @@ async def test_a_lease_that_is_kept_or_whose_run_has_ended_is_not_taken(stores: 
     assert {run.run_id for run in await second.runs.take_orphans(B, time.time())} == {"dropped", "given up"}
     await first.runs.release("a")
     assert [run.run_id for run in await second.runs.take_orphans(B, time.time())] == ["kept"]
+
+
+def asked(run_id: str, seq: int, expires_at: float = FOR_LONG) -> Event:
+    request = HttpRequest(method="POST", url="https://x.example", headers={})
+    payload = RequiresAction(step=1, call=call("t"), toolset="t", request=request, expires_at=expires_at)
+    return Event.of(run_id, seq, payload)
+
+
+async def test_a_run_that_waits_is_nobodys_until_one_decides(stores: tuple[Store, Store]) -> None:
+    first, second = stores
+    await begin(first, "r")
+    await first.runs.append("a", planned("r", 1))
+    await first.runs.append("a", asked("r", 2))
+    with pytest.raises(NotStored):
+        await first.runs.append("a", planned("r", 3))
+    await first.runs.renew(Lease(owner="a", until=0), ["r"])
+    await first.runs.release("a")
+    assert await second.runs.take_orphans(B, time.time()) == []
+    assert (await second.runs.is_waiting("r"), await second.runs.count_waiting()) == (True, 1)
+    (listed,) = await first.runs.page(LOCAL.tenant, 5, RunStatus.REQUIRES_ACTION)
+    assert (listed.run_id, listed.status) == ("r", RunStatus.REQUIRES_ACTION)
+    assert await first.runs.page(LOCAL.tenant, 5, RunStatus.RUNNING) == []
+    yes, now = Approval(step=1, approve=True, by="k"), time.time()
+    assert await second.runs.decide("r", yes.model_copy(update={"step": 2}), B, now) is None
+    results = await asyncio.gather(first.runs.decide("r", yes, A, now), second.runs.decide("r", yes, B, now))
+    assert [result is not None for result in results].count(True) == 1
+    assert await first.runs.take_waiting("r", A) is None
+    events = await first.runs.events("r")
+    assert [(event.seq, event.type) for event in events[2:]] == [(2, "requires_action"), (3, "approval")]
+    owner = "a" if results[0] is not None else "b"
+    await first.runs.append(owner, completed("r", 4))
+    assert [row.status for row in await first.runs.page(LOCAL.tenant, 5, RunStatus.ENDED)] == ["ended"]
+
+
+async def test_a_wait_that_is_over_is_taken_like_a_lease_that_is_and_not_decided_on(
+    stores: tuple[Store, Store],
+) -> None:
+    first, second = stores
+    await begin(first, "r")
+    await first.runs.append("a", asked("r", 1, expires_at=time.time() - 1))
+    assert await second.runs.decide("r", Approval(step=1, approve=True), B, time.time()) is None
+    taken = await asyncio.gather(first.runs.take_orphans(A, time.time()), second.runs.take_orphans(B, time.time()))
+    assert sum(map(len, taken)) == 1
+    assert not await first.runs.is_waiting("r")
 
 
 async def test_a_key_of_a_request_begins_one_run_whichever_gateways_are_asked(stores: tuple[Store, Store]) -> None:

@@ -1,5 +1,6 @@
 """Runs that outlive their gateway: processes that are killed, and others on the same database that go on."""
 
+import asyncio
 import os
 import random
 import signal
@@ -14,9 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes import call, free_port
+from gateway.events import Called, Event, Planned, RunCreated
+from gateway.store import LOCAL, Lease, Store
+from tests.fakes import USAGE, call, free_port, plan
 from tests.world import World
-from umi.roles import Role
+from umi.openapi import HttpRequest
+from umi.roles import Role, Turn
 
 LEASE = 1.0
 
@@ -137,6 +141,111 @@ def test_a_gateway_that_is_told_to_stop_lets_its_runs_end_if_they_soon_do(world:
         process.wait(60)
         assert other.get(f"/v1/runs/{run_id}").json()["outcome"] == "answered"
     assert [role for role, _ in world.script.requests].count(Role.CALLER) == 1
+
+
+def guard(world: World, **exceptions: str) -> None:
+    """Let what changes something need approval."""
+    url = f"{world.tools}/openapi.json"
+    body = {"name": "test", "url": url, "policy": "needs_approval", "tool_policy": exceptions}
+    world.client.post("/v1/toolsets", json=body).raise_for_status()
+
+
+def waiting(client: httpx.Client, run_id: str) -> None:
+    wait(lambda: client.get(f"/v1/runs/{run_id}").json()["status"] == "requires_action")
+
+
+def approve(client: httpx.Client, run_id: str) -> None:
+    client.post(f"/v1/runs/{run_id}/approve", json={"approve": True, "step": 1}).raise_for_status()
+
+
+def test_a_run_that_waits_for_approval_outlives_its_gateway(world: World, tmp_path: Path) -> None:
+    guard(world)
+    world.script.calls = [call("make_note", text="buy milk")]
+    with gateway(world, tmp_path) as (client, process):
+        run_id = begin(client)
+        waiting(client, run_id)
+        process.kill()
+    time.sleep(2 * LEASE)
+    with gateway(world, tmp_path) as (client, _):
+        assert client.get(f"/v1/runs/{run_id}").json()["status"] == "requires_action"
+        assert world.called == []
+        approve(client, run_id)
+        run = ended(client, run_id)
+    assert (run["outcome"], run["steps"][0]["observation"]) == ("answered", '{"kept": "buy milk"}')
+    assert world.called == ["/notes"]
+
+
+def test_an_approved_call_that_was_not_yet_sent_is_sent_by_the_next_gateway(world: World, tmp_path: Path) -> None:
+    guard(world)
+    world.script.calls = [call("make_note", text="buy milk")]
+    with gateway(world, tmp_path, UMI_MAX_RUNNING="1") as (client, process):
+        run_id = begin(client)
+        waiting(client, run_id)
+        world.script.delays[Role.PLANNER] = 120
+        begin(client)  # has the only turn
+        wait(lambda: len(world.script.requests) == 3)
+        approve(client, run_id)
+        assert "event: sending" not in written(client, run_id)
+        process.kill()
+    world.script.delays.clear()
+    with gateway(world, tmp_path) as (client, _):
+        assert ended(client, run_id)["steps"][0]["observation"] == '{"kept": "buy milk"}'
+    assert world.called == ["/notes"]
+
+
+def written(client: httpx.Client, run_id: str) -> str:
+    """The events that are there."""
+    with client.stream("GET", f"/v1/runs/{run_id}/events") as response:
+        text = ""
+        for line in response.iter_lines():
+            text += line + "\n"
+            if line == "event: approval":
+                return text
+    return text
+
+
+def test_an_approved_call_in_flight_is_not_repeated(world: World, tmp_path: Path) -> None:
+    guard(world)
+    world.script.calls = [call("make_slow_note", text="buy milk")]
+    with gateway(world, tmp_path, UMI_TOOL_SECONDS="60") as (client, process):
+        run_id = begin(client)
+        waiting(client, run_id)
+        approve(client, run_id)
+        wait(lambda: "/slow-notes" in world.called)
+        process.kill()
+    with gateway(world, tmp_path) as (client, _):
+        run = ended(client, run_id)
+    assert run["steps"][0]["observation"].startswith("It is unknown whether")
+    assert (run["outcome"], world.called) == ("answered", ["/slow-notes"])
+
+
+async def test_a_gateway_that_died_before_it_asked_leaves_nothing_that_is_sent_unasked(world: World) -> None:
+    guard(world, add="needs_approval")
+    request = HttpRequest(method="GET", url=f"{world.tools}/add?a=2&b=3", headers={})
+    events = [
+        RunCreated(query="What is 2 + 3?", tools=["add"], max_steps=6, deadline_seconds=300),
+        Planned(step=1, plan=plan(Turn.CALLER), version="v1", usage=USAGE, seconds=0.1),
+        Called(
+            step=1,
+            call=call("add", a=2, b=3),
+            version="v1",
+            usage=USAGE,
+            seconds=0.1,
+            toolset="test",
+            request=request,
+            needs_approval=True,
+        ),
+    ]
+    log = [Event.of("died", number, payload) for number, payload in enumerate(events)]
+    async with Store(world.database) as store:
+        await store.runs.create(log[0], LOCAL, None, Lease(owner="dead", until=time.time() + 60))
+        for event in log[1:]:
+            await store.runs.append("dead", event)
+        await store.runs.release("dead")
+    await asyncio.to_thread(waiting, world.client, "died")
+    assert world.called == []
+    approve(world.client, "died")
+    assert (await asyncio.to_thread(ended, world.client, "died"))["steps"][0]["observation"] == '{"sum": 5}'
 
 
 def test_every_tool_call_carries_a_key_of_its_own(world: World) -> None:

@@ -277,6 +277,20 @@ def test_a_rejected_call_of_a_run_is_not_learnt_and_a_failed_run_teaches_nothing
     assert list(learnt(bad, PromptTemplate.default())) == []
 
 
+def test_a_call_that_a_person_refused_is_not_learnt_nor_the_plan_that_led_to_it(
+    reading: Callable[..., Reading],
+) -> None:
+    refused = RUN["steps"][0] | {"tool_outcome": "refused", "approval": {"approve": False}, "needs_approval": True}
+    (record,) = reading([RUN | {"steps": [refused, *RUN["steps"][1:]]}]).records
+    assert record.unlearnt == ((0, Role.CALLER), (0, Role.PLANNER))
+    assert record.trajectory.steps[0].observation == "Not sent.", "what came of it stays in the history"
+    expired = RUN | {"outcome": "expired", "answer": None, "steps": [RUN["steps"][1], refused | {"observation": None}]}
+    assert list(learnt(reading([expired]).records[0], PromptTemplate.default())) == []
+    assert reasons(reading([RUN | {"outcome": None, "status": "requires_action"}])) == [
+        "index 0: the run has not ended"
+    ]
+
+
 def test_a_run_may_carry_the_documents_of_its_tools(reading: Callable[..., Reading]) -> None:
     spec = ToolSpec(name="tide", parameters={"type": "object", "properties": {"port": {"type": "string"}}})
     (record,) = reading([RUN | {"tools": [spec.model_dump()]}]).records

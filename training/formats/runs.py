@@ -62,5 +62,10 @@ def _step(chain: Chain, where: str, step: JsonObject) -> None:
     chain.call(take(call, "tool", str, f"{where}.call"), take(call, "arguments", dict, f"{where}.call"))
     if step.get("observation") is not None:
         chain.observe(take(step, "observation", str, where))
-    if step.get("tool_outcome") == "rejected":  # the gateway refused to send it
-        chain.unlearn(Role.CALLER)
+    match step.get("tool_outcome"):
+        case "rejected":  # the gateway refused to send it
+            chain.unlearn(Role.CALLER)
+        case "refused":  # a person did: it was the wrong call, or nothing that should have been done
+            chain.unlearn(Role.PLANNER, Role.CALLER)
+        case _:
+            pass
