@@ -10,15 +10,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.dispatch import Dispatcher, Reply
-from gateway.egress.retries import SAFE
+from gateway.calls import Calls
+from gateway.catalogue import Catalogue, Tool
+from gateway.dispatch import Reply
 from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
 from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.roles import Roles
-from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
+from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
@@ -44,14 +45,14 @@ class Job:
     @property
     def trajectory(self) -> Trajectory:
         """The beginning: query and tools, no steps. Roles see tool specs only, never addresses."""
-        return Trajectory(query=self.query, tools=tuple(tool.operation.tool for tool in self.tools.values()))
+        return Trajectory(query=self.query, tools=tuple(tool.spec for tool in self.tools.values()))
 
 
 class Loop:
     """Runs jobs; holds no state of any run."""
 
-    def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics) -> None:
-        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+    def __init__(self, roles: Roles, calls: Calls, metrics: Metrics) -> None:
+        self._roles, self._calls, self._metrics = roles, calls, metrics
 
     async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted:
         """Run `job` to its end, from its past if it has one, and return the last event, which has been emitted.
@@ -70,7 +71,7 @@ class Loop:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                return await _Run(job, emit, deadline, past, self._roles, self._dispatcher, self._metrics).steps()
+                return await _Run(job, emit, deadline, past, self._roles, self._calls, self._metrics).steps()
         except TimeoutError as error:
             if limit.expired():
                 return RunCompleted(outcome=Outcome.DEADLINE)
@@ -93,11 +94,11 @@ class _Run:
         deadline: float,
         past: Past,
         roles: Roles,
-        dispatcher: Dispatcher,
+        calls: Calls,
         metrics: Metrics,
     ) -> None:
         self._job, self._emit, self._deadline, self._past = job, emit, deadline, past
-        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+        self._roles, self._calls, self._metrics = roles, calls, metrics
         self._trajectory, self._seen = past.trajectory, past.seen
         self._tools, self._offers = dict(job.tools), past.offers
         self._versions = past.versions
@@ -138,7 +139,7 @@ class _Run:
         if not found:
             return False
         await self._emit(Offered(step=step, tools=list(found)))
-        self._trajectory = self._trajectory.offer(tool.operation.tool for tool in found.values())
+        self._trajectory = self._trajectory.offer(tool.spec for tool in found.values())
         self._tools |= found
         self._offers += 1
         return True
@@ -160,25 +161,26 @@ class _Run:
             if tool is None:
                 raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._tools)}")
             request = tool.request(reply.call.arguments)
-            headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
-            request = request.model_copy(update={"headers": headers})
+            if isinstance(request, HttpRequest):
+                headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
+                request = request.model_copy(update={"headers": headers})
             event = event.model_copy(update={"request": request, "toolset": tool.toolset})
         except CallRejected as error:
             await self._emit(event)
             return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
         await self._emit(event)
-        answer = await self._dispatcher.send(request, tool.permission, tool.keys)
+        answer = await self._calls.send(request, tool)
         self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
         return reply.call, answer
 
     async def _again(self, called: Called) -> tuple[Call, Reply]:
-        """A call that was about to be sent when the gateway stopped: sent again only if that changes nothing."""
+        """A call that was about to be sent when the gateway stopped: sent again only if that does no more."""
         if called.request is None:
             return called.call, Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
         tool = self._tools.get(called.call.tool)
-        if called.request.method not in SAFE or tool is None:
+        if tool is None or not tool.may_repeat(called.request):
             return called.call, Reply(UNKNOWN, ToolOutcome.UNKNOWN)
-        return called.call, await self._dispatcher.send(called.request, tool.permission, tool.keys)
+        return called.call, await self._calls.send(called.request, tool)
 
     async def _observe(self, step: int, call: Call, reply: Reply) -> None:
         key = seen_key(call, reply.observation)

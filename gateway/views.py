@@ -7,13 +7,18 @@ from pydantic import BaseModel, Field
 
 from gateway.events import Called, Event, Observed, Offered, Outcome, Planned, RunCompleted, RunCreated, ToolOutcome
 from gateway.problems import RunProblem
+from umi.mcp import METHOD, McpRequest
+from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call
 from umi.wire import Usage
 
 
 class SentRequest(BaseModel):
-    """The request of a tool call as it was sent; a body that is not JSON is text."""
+    """The request of a tool call as it was sent; a body that is not JSON is text.
+
+    For an MCP server the method is MCP's, the URL the server's or its command line.
+    """
 
     method: str
     url: str
@@ -136,9 +141,15 @@ def _planned(view: RunView, event: Planned) -> None:
 def _called(view: RunView, event: Called) -> None:
     step = view.steps[event.step - 1]
     step.call, step.toolset, step.seconds.call = event.call, event.toolset, event.seconds
-    if sent := event.request:
-        body = sent.json_body if sent.text_body is None else sent.text_body
-        step.request = SentRequest(method=sent.method, url=sent.url, body=body)
+    match event.request:
+        case HttpRequest() as sent:
+            body = sent.json_body if sent.text_body is None else sent.text_body
+            step.request = SentRequest(method=sent.method, url=sent.url, body=body)
+        case McpRequest() as sent:
+            body = {"name": sent.tool, "arguments": sent.arguments}
+            step.request = SentRequest(method=METHOD, url=sent.server, body=body)
+        case None:
+            pass
     step.usage[Role.CALLER], step.versions[Role.CALLER] = event.usage, event.version
     view.usage[Role.CALLER].add(event.usage)
     view.timings.caller += event.seconds
