@@ -10,7 +10,8 @@ from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
 
 
-def _not_blank(text: str) -> str:
+def not_blank(text: str) -> str:
+    """Text with something in it, for pydantic: raises ValueError."""
     if not text.strip():
         raise ValueError("must not be blank")
     return text
@@ -34,7 +35,7 @@ class Body(BaseModel):
 class QueryBody(Body):
     """A query for the agent."""
 
-    query: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(_not_blank)]
+    query: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(not_blank)]
     tools: Annotated[list[str], Field(max_length=1000)] | None = Field(
         None, description="Names of the tools that may be used; all when absent."
     )
