@@ -1,4 +1,4 @@
-"""UMi as an MCP server: one tool, `ask`, for other agents. The same over HTTP in the gateway and over pipes beside it."""
+"""UMi as an MCP server: one tool, `ask`, for other agents, over HTTP in the gateway and over pipes beside it."""
 
 import json
 from collections.abc import AsyncIterator
@@ -18,8 +18,8 @@ from umi.errors import UmiError
 from umi.trajectory import JsonObject
 
 _INSTRUCTIONS = (
-    "UMi answers a question by calling the tools that are registered with it. Ask whole questions with all that is needed "
-    "to answer them: it remembers nothing of earlier ones."
+    "UMi answers a question by calling the tools that are registered with it. Ask whole questions, with all that is "
+    "needed to answer them: it remembers nothing of earlier ones."
 )
 _CANCEL_SECONDS = 10.0
 Context = ServerRequestContext[Any, Any]

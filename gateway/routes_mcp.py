@@ -1,7 +1,7 @@
 """The gateway's own MCP server at /mcp, over streamable HTTP.
 
-It keeps no sessions, so that any gateway on the same database can answer any request. Keys, limits and tenants are those
-of the rest of the API. Since 2026-07-28 a client cancels a call by closing its connection; what an older one says
+It keeps no sessions, so that any gateway on the same database can answer any request. Keys, limits and tenants are
+those of the rest of the API. Since 2026-07-28 a client cancels a call by closing its connection; what an older one says
 afterwards, in a request of its own, cannot be told apart from somebody else's without a session, and has no effect.
 """
 

@@ -1,4 +1,4 @@
-"""MCP servers for tests, made with the official package: one that works and misbehaves on demand, over both transports."""
+"""An MCP server for tests, made with the official package: it works, and misbehaves on demand, over both transports."""
 
 import asyncio
 import os
@@ -7,8 +7,10 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from starlette.applications import Starlette
 
 OBJECT = {"type": "object"}
@@ -35,18 +37,32 @@ TOOLS = [
     tool("dies", "End the process"),
     tool("floods", "Write for ever"),
     tool("asks", "Ask the user for more"),
+    tool("changes", "Have one tool more"),
+    tool("pid", "Tell which process this is"),
 ]
 
 
 class Fake:
-    """One server: `called` are the names of tools that were called, `cancelled` of those whose call was given up."""
+    """One server: `called` are the names of tools that were called, `cancelled` of those whose call was given up.
 
-    def __init__(self) -> None:
+    A legacy one knows no protocol after 2025-11-25: it keeps sessions.
+    """
+
+    def __init__(self, is_legacy: bool = False) -> None:
+        self.bus = InMemorySubscriptionBus()
+        self.listed = 0
         self.called: list[str] = []
         self.cancelled: list[str] = []
         self.tools = list(TOOLS)
         self.headers: list[dict[str, str]] = []
-        self.server = Server("fake", on_list_tools=self.list_tools, on_call_tool=self.call_tool)
+        self.server: Server[Any] = Server(
+            "fake",
+            on_list_tools=self.list_tools,
+            on_call_tool=self.call_tool,
+            on_subscriptions_listen=ListenHandler(self.bus),
+        )
+        if is_legacy:
+            self.server.add_request_handler("server/discover", types.RequestParams, _unknown)
 
     def app(self, **options: Any) -> Starlette:
         """Over streamable HTTP at /mcp."""
@@ -55,6 +71,7 @@ class Fake:
     async def list_tools(
         self, _: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
+        self.listed += 1
         start = int((params and params.cursor) or 0)
         more = str(start + PAGE) if start + PAGE < len(self.tools) else None
         return types.ListToolsResult(tools=self.tools[start : start + PAGE], next_cursor=more)
@@ -94,10 +111,21 @@ class Fake:
             case "floods":
                 while True:
                     os.write(1, b"x" * 65_536)
+            case "changes":
+                self.tools.append(tool("newcomer"))
+                await context.session.send_tool_list_changed()
+                await self.bus.publish(ToolsListChanged())
+                return _text("changed")
+            case "pid":
+                return _text(f"process {os.getpid()}")
             case "asks":
                 return types.InputRequiredResult(input_requests={}, request_state="x")
             case _:
-                raise RuntimeError("no such thing")
+                raise MCPError(types.INVALID_PARAMS, "no such thing")
+
+
+async def _unknown(_: ServerRequestContext[Any], __: types.RequestParams) -> types.EmptyResult:
+    raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
 
 
 def _text(text: str) -> types.CallToolResult:
