@@ -1,7 +1,10 @@
 """An MCP server for tests, made with the official package: it works, and misbehaves on demand, over both transports."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import stat
 import sys
 from typing import Any
 
@@ -27,15 +30,16 @@ NUMBER, TEXT = {"type": "integer"}, {"type": "string"}
 TOOLS = [
     tool("mcp_add", "Add two whole numbers", {"readOnlyHint": True}, a=NUMBER, b=NUMBER),
     tool("keep", "Keep a note", None, text=TEXT),
-    tool("slow", "Answer late", {"readOnlyHint": True}),
-    tool("slow_keep", "Keep a note, late", None, text=TEXT),
-    tool("huge", "Answer 50 MB"),
+    tool("late", "Answer late", {"readOnlyHint": True}),
+    tool("keep_late", "Keep a note, late", None, text=TEXT),
+    tool("vast", "Answer 50 MB"),
     tool("picture", "Answer a picture"),
     tool("fails", "Fail"),
     tool("refuses", "Answer an error of the protocol"),
     tool("echo secret", "Repeat what the server knows of its caller"),
     tool("dies", "End the process"),
     tool("floods", "Write for ever"),
+    tool("complains", "Write for ever where errors are written"),
     tool("asks", "Ask the user for more"),
     tool("changes", "Have one tool more"),
     tool("pid", "Tell which process this is"),
@@ -50,7 +54,7 @@ class Fake:
 
     def __init__(self, is_legacy: bool = False) -> None:
         self.bus = InMemorySubscriptionBus()
-        self.listed = 0
+        self.listed, self.is_legacy = 0, is_legacy
         self.called: list[str] = []
         self.cancelled: list[str] = []
         self.tools = list(TOOLS)
@@ -88,14 +92,14 @@ class Fake:
                 return _structured({"sum": given["a"] + given["b"]})
             case "keep":
                 return _text(f"kept {given['text']}")
-            case "slow" | "slow_keep":
+            case "late" | "keep_late":
                 try:
                     await asyncio.sleep(30)
                 except asyncio.CancelledError:
                     self.cancelled.append(name)
                     raise
                 return _text("late")
-            case "huge":
+            case "vast":
                 return _text("x" * 50_000_000)
             case "picture":
                 image = types.ImageContent(data="aGVsbG8=", mime_type="image/png")
@@ -110,7 +114,10 @@ class Fake:
                 os._exit(3)
             case "floods":
                 while True:
-                    os.write(1, b"x" * 65_536)
+                    os.write(_pipe(), b"x" * 65_536)
+            case "complains":
+                while True:
+                    os.write(2, b"x" * 1000 + b"\n")
             case "changes":
                 self.tools.append(tool("newcomer"))
                 await context.session.send_tool_list_changed()
@@ -134,6 +141,15 @@ def _text(text: str) -> types.CallToolResult:
 
 def _structured(value: Any) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text=str(value))], structured_content=value)
+
+
+def _pipe() -> int:
+    """Where the package has moved standard output to, so that nothing else can write there."""
+    for fd in range(3, 100):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_WRONLY:
+                return fd
+    raise AssertionError("there is no pipe")
 
 
 async def _serve() -> None:

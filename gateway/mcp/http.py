@@ -23,6 +23,7 @@ _OURS = {"accept-encoding": "identity", "user-agent": "umi"}
 _NOT_SENT = {"connection", "content-length", "cookie", "host", "transfer-encoding", *_OURS}
 _KEPT = {"content-type", "location", "mcp-session-id"}
 _EVENTS = "text/event-stream"
+_NOTIFYING_SECONDS = 2.0
 _LISTENS = 10
 """How often one session may open the stream on which its server says something by itself."""
 
@@ -43,6 +44,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             if self._listens > _LISTENS:
                 return _refusal(request, Forbidden("listens no more"), 405)
             exchange = Exchange(self._limits)
+        elif request.method == "POST" and _is_notification(await request.aread()):
+            # Often that a call is cancelled, whose own time is over then; and others wait until it is sent.
+            exchange = Exchange(self._limits, asyncio.get_running_loop().time() + _NOTIFYING_SECONDS)
         try:
             async with asyncio.timeout_at(exchange.deadline):
                 return await self._answer(request, exchange)
@@ -119,6 +123,11 @@ class _Events(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _is_notification(body: bytes) -> bool:
+    """Whether a message of JSON-RPC is one that is not answered."""
+    return b'"id"' not in body or "id" not in json.loads(body)
 
 
 def _refusal(request: httpx2.Request, error: NoResponse, status: int = 502) -> httpx2.Response:

@@ -24,7 +24,7 @@ from gateway.mcp.servers import Command, Remote, Server
 from gateway.mcp.sessions import Sessions
 from gateway.store import LOCAL, Lease, Store
 from tests.fakes import USAGE, call, plan, serve
-from tests.mcp_servers import TOOLS, Fake
+from tests.mcp_servers import PAGE, TOOLS, Fake
 from tests.outside import for_ever, outside, response, says
 from tests.world import World
 from umi.errors import BadInput, NoResponse, TimedOut, TooLarge
@@ -115,7 +115,7 @@ ANSWERS = [
     ("picture", {}, "ok", "a picture\nBinary content of type image/png, about 6 bytes; not shown."),
     ("fails", {}, "error", "Error: the disk is on fire"),
     ("refuses", {}, "error", "no such thing"),
-    ("huge", {}, "too_large", "Response larger than 0.1 MB; not shown."),
+    ("vast", {}, "too_large", "Response larger than 0.1 MB; not shown."),
 ]
 
 
@@ -140,24 +140,25 @@ async def test_concurrent_calls_share_one_session(fake: Fake, url: str) -> None:
     async with sessions() as pool:
         replies = await asyncio.gather(*(ask(pool, remote(url), "mcp_add", a=n, b=1) for n in range(12)))
     assert [reply.observation for reply in replies] == [f'{{"sum": {n + 1}}}' for n in range(12)]
-    assert fake.listed == -(-len(NAMES) // 4), "it was opened once"
+    if fake.is_legacy:  # newer servers list their tools to themselves as well, for each call
+        assert fake.listed == -(-len(NAMES) // PAGE), "it was opened once"
 
 
 async def test_a_slow_call_ends_in_time_and_is_cancelled_at_the_server(fake: Fake, url: str) -> None:
     async with sessions(SHORT) as pool:
         await pool.listing(remote(url))
-        reply = await ask(pool, remote(url), "slow")
+        reply = await ask(pool, remote(url), "late")
         assert (reply.outcome, reply.observation) == ("timeout", "The tool did not answer within 1 s.")
-        await until(lambda: fake.cancelled == ["slow"])
+        await until(lambda: fake.cancelled == ["late"])
 
 
 async def test_a_run_that_is_cancelled_cancels_its_call_and_no_other(fake: Fake, url: str) -> None:
     async with sessions() as pool:
-        task = asyncio.create_task(ask(pool, remote(url), "slow"))
-        await until(lambda: fake.called == ["slow"])
+        task = asyncio.create_task(ask(pool, remote(url), "late"))
+        await until(lambda: fake.called == ["late"])
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await until(lambda: fake.cancelled == ["slow"])
+        await until(lambda: fake.cancelled == ["late"])
         assert (await ask(pool, remote(url), "mcp_add", a=1, b=1)).observation == '{"sum": 2}'
 
 
@@ -312,13 +313,23 @@ async def test_a_child_that_writes_without_end_is_stopped() -> None:
         assert (await ask(pool, command(), "mcp_add", a=1, b=1)).observation == '{"sum": 2}'
 
 
+async def test_a_child_that_complains_without_end_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "umi.gateway.mcp")
+    async with sessions(SHORT) as pool:
+        await pool.listing(command())
+        assert (await ask(pool, command(), "complains")).outcome == "timeout"
+    lines = [record for record in caplog.records if record.name == "umi.gateway.mcp"]
+    assert 0 < len(lines) <= 200
+    assert max(len(record.getMessage()) for record in lines) < 600
+
+
 async def test_a_child_that_hangs_ends_with_its_call_and_none_is_left() -> None:
     async with sessions(SHORT) as pool:
         await pool.listing(command())
         reply = await ask(pool, command(), "pid")
         pid = int(reply.observation.removeprefix("process "))
         assert is_alive(pid)
-        assert (await ask(pool, command(), "slow")).outcome == "timeout"
+        assert (await ask(pool, command(), "late")).outcome == "timeout"
     assert not is_alive(pid)
 
 
@@ -382,7 +393,7 @@ def test_a_registration_that_cannot_be_is_refused_with_advice(world: World) -> N
 
 
 @pytest.mark.parametrize(
-    ("tool", "times", "observed"), [("slow", 1, "The tool did not"), ("slow_keep", 0, "It is unkn")]
+    ("tool", "times", "observed"), [("late", 1, "The tool did not"), ("keep_late", 0, "It is unkn")]
 )
 def test_after_a_crash_a_call_is_repeated_only_if_the_server_says_that_it_may_be(
     world: World, tool: str, times: int, observed: str
@@ -404,7 +415,7 @@ def test_after_a_crash_a_call_is_repeated_only_if_the_server_says_that_it_may_be
 async def _leave(database: str, tool: str, server: str) -> None:
     """A run whose gateway has died just before its call was answered."""
     run_id, past = "0" * 32, Lease(owner="dead", until=time.time() + 5)
-    arguments = {"text": "x"} if tool == "slow_keep" else {}
+    arguments = {"text": "x"} if tool == "keep_late" else {}
     request = McpRequest(server=server, tool=tool, arguments=arguments)
     planned = Planned(step=1, plan=plan(Turn.CALLER), version="v1", usage=USAGE, seconds=0)
     called = Called(

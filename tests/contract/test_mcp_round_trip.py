@@ -74,7 +74,8 @@ CALLS: list[tuple[str, JsonObject]] = [
     ("book_room", {"room": "Dune", "date": DAY, "hour": 14, "name": "Again"}),
     ("cancel_booking", {"booking_id": 5}),
 ]
-WRONG = {("country_facts", "Jappan"), ("delete_todo", 77), ("book_room", "Again")}
+WRONG = ("Jappan", 77, "Again")
+"""Arguments that the services have nothing for."""
 NOW = "current_time"
 
 
@@ -122,7 +123,7 @@ async def test_every_operation_gives_equal_results_as_openapi_and_as_mcp(transpo
             where = {"command": WORDS} if transport == "stdio" else {"url": f"{other}/mcp"}
             over_mcp = await replies(calls, await as_mcp(sessions, **where))
     for (name, arguments), left, right in zip(CALLS, over_openapi, over_mcp, strict=True):
-        is_wrong = any((name, value) in WRONG for value in arguments.values())
+        is_wrong = any(value in WRONG for value in arguments.values())
         assert left.outcome == right.outcome == ("error" if is_wrong else "ok"), (name, left, right)
         if is_wrong:
             assert left.observation.partition(": ")[2] == right.observation.partition(": ")[2], name
