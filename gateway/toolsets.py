@@ -11,6 +11,7 @@ from gateway.catalogue import Catalogue, Tool, Toolset
 from gateway.egress.permission import may_be_reached, shown
 from gateway.egress.secrets import Secrets
 from gateway.http_tools import read_document
+from gateway.mcp.servers import Server, server_of
 from gateway.mcp_tools import read_listing
 from gateway.problems import NotFound
 from gateway.store import ToolsetRow, ToolsetStore
@@ -99,15 +100,17 @@ class Registry:
             await self._store.delete(tenant, name)
             self._catalogues[tenant] = Catalogue({key: kept for key, kept in before.items() if key != name})
 
-    async def relist(self, tenant: str, name: str, listing: JsonObject) -> None:
+    async def relist(self, server: Server, listing: JsonObject) -> None:
         """An MCP server has other tools now. A listing that cannot be used changes nothing and is logged."""
-        known = self.catalogue(tenant).toolsets.get(name)
+        known = self.catalogue(server.tenant).toolsets.get(server.toolset)
         if known is None or known.row.options.mcp is None or known.row.document == listing:
             return
+        if server_of(known.row, self._trusted) != server:
+            return  # the toolset is another server's by now
         try:
             await self.register(known.row.model_copy(update={"document": listing}))
         except BadInput as error:
-            _log.warning("the new tools of %s of %s are not usable: %s", name, tenant, error)
+            _log.warning("the new tools of %s of %s are not usable: %s", server.toolset, server.tenant, error)
 
     def holds(self, name: str) -> bool:
         """Whether any tenant has a toolset of that name."""

@@ -1,5 +1,6 @@
 """umi mcp: the tool `ask` over standard input and output, for clients that start their MCP servers themselves."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from gateway.cli.common import GatewayUrl
 from gateway.events import Event
 from umi.errors import BadInput, Unreachable
 
-_SECONDS = 60.0
+_SECONDS, _TRIES = 60.0, 5
 
 
 class Remote:
@@ -28,14 +29,26 @@ class Remote:
         return str(response.json()["run_id"])
 
     async def follow(self, run_id: str) -> AsyncIterator[Event | None]:
-        """Its events as the gateway streams them."""
-        try:
-            async with self._client.stream("GET", f"/v1/runs/{run_id}/events") as response:
-                async for line in response.aiter_lines():
-                    if line.startswith("data: "):
-                        yield Event.model_validate_json(line[6:])
-        except httpx.HTTPError as error:
-            raise self._lost(error) from error
+        """Its events as the gateway streams them, from where the stream broke off if it does."""
+        after, tries = -1, 0
+        while tries < _TRIES:
+            tries += 1
+            try:
+                path = f"/v1/runs/{run_id}/events"
+                async with self._client.stream("GET", path, params={"after": after}) as response:
+                    response.raise_for_status()
+                    async for line in response.aiter_lines():
+                        if line.startswith("data: "):
+                            event = Event.model_validate_json(line[6:])
+                            after, tries = event.seq, 0
+                            yield event
+                            if event.is_last:
+                                return
+            except httpx.HTTPError as error:
+                if tries == _TRIES:
+                    raise self._lost(error) from error
+            await asyncio.sleep(1)
+        raise Unreachable("the gateway ended the run's events before the run was over")
 
     async def cancel(self, run_id: str) -> None:
         """End it."""

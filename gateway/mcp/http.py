@@ -44,8 +44,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             if self._listens > _LISTENS:
                 return _refusal(request, Forbidden("listens no more"), 405)
             exchange = Exchange(self._limits)
-        elif request.method == "POST" and _is_notification(await request.aread()):
-            # Often that a call is cancelled, whose own time is over then; and others wait until it is sent.
+        elif request.method == "DELETE" or (request.method == "POST" and _is_notification(await request.aread())):
+            # That a session is over, or a call cancelled, whose own time has passed; others wait until that is said.
             exchange = Exchange(self._limits, asyncio.get_running_loop().time() + _NOTIFYING_SECONDS)
         try:
             async with asyncio.timeout_at(exchange.deadline):

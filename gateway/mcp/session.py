@@ -8,7 +8,7 @@ from typing import Any
 
 import mcp_types as types
 from mcp import Client, MCPError
-from mcp.client import Transport
+from mcp.client import ClientSession, Transport
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,7 +46,7 @@ class Session:
         self._transport, self._limits, self._relist = transport, limits, relist
         self._ended, self._changed = ended, asyncio.Event()
         self.allowance = allowance or Allowance()
-        self._client: Client | None = None
+        self._session: ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self.listing: JsonObject = {"tools": []}
         self.busy, self.used = 0, time.monotonic()
@@ -54,7 +54,7 @@ class Session:
     @property
     def is_open(self) -> bool:
         """Whether calls can be made."""
-        return self._client is not None and not self._ended.is_set()
+        return self._session is not None and not self._ended.is_set()
 
     async def open(self) -> None:
         """Connect and list the tools. Raises NoResponse when that cannot be done."""
@@ -87,19 +87,19 @@ class Session:
 
     async def call(self, request: McpRequest, max_bytes: int) -> types.CallToolResult | types.InputRequiredResult:
         """What the tool answers. Raises MCPError, and ValidationError for what is no answer."""
-        assert self._client is not None
+        assert self._session is not None
         self.busy += 1
         self.allowance.grant(max_bytes, self.busy)
         try:
             params = types.CallToolRequestParams(name=request.tool, arguments=request.arguments)
             # Not `call_tool`, which runs the server's own output schemas, with their patterns, over what it answers.
-            return await self._client.session.send_request(types.CallToolRequest(params=params), _Result)
+            return await self._session.send_request(types.CallToolRequest(params=params), _Result)
         finally:
             self.busy, self.used = self.busy - 1, time.monotonic()
 
     async def tools(self) -> list[JsonObject]:
         """All pages of the server's tools, each as it is kept. Raises NoResponse."""
-        assert self._client is not None
+        assert self._session is not None
         found: list[JsonObject] = []
         cursor: str | None = None
         self.allowance.grant(self._limits.bytes)
@@ -107,7 +107,7 @@ class Session:
             try:
                 async with asyncio.timeout_at(listing.deadline):
                     for _ in range(_PAGES):
-                        page = await self._client.list_tools(cursor=cursor)
+                        page = await self._session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
                         found += [_kept(tool) for tool in page.tools]
                         if (cursor := page.next_cursor) is None:
                             return found
@@ -125,11 +125,10 @@ class Session:
 
     async def _hold(self, ready: asyncio.Event) -> None:
         try:
-            async with Client(
-                self._transport, cache=None, client_info=_CLIENT, message_handler=self._heard
-            ) as self._client:
+            async with Client(self._transport, cache=None, client_info=_CLIENT, message_handler=self._heard) as client:
+                self._session = client.session
                 ready.set()
-                watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._subscribe(self._client))]
+                watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._subscribe(client))]
                 try:
                     await self._ended.wait()
                 finally:

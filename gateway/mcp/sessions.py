@@ -34,7 +34,7 @@ from umi.observation import observe_result
 from umi.trajectory import JsonObject
 
 _IDLE_SECONDS, _SWEEP_SECONDS = 300.0, 15.0
-Relist = Callable[[str, str, JsonObject], Awaitable[None]]
+Relist = Callable[[Server, JsonObject], Awaitable[None]]
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Sessions:
     """An async context manager; leaving ends every session and every child.
 
     `commands` are the command lines that may be run, as the gateway's operator has written them. `relist` is told a
-    toolset's tenant, name and new tools.
+    server's new tools.
     """
 
     def __init__(
@@ -68,12 +68,13 @@ class Sessions:
         self._limits, self._listing_limits = limits, listing_limits
         self._commands, self._relist = frozenset(commands), relist
         self._places: dict[Server, _Place] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Future[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         # What servers write must neither fill our log nor bring secrets into it; what goes wrong is an observation.
         logging.getLogger("mcp.client").setLevel(logging.CRITICAL)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would log whole URLs
         self._sweeping = asyncio.create_task(self._sweep(), name="mcp sessions")
         return self
 
@@ -91,7 +92,13 @@ class Sessions:
         if isinstance(server, Command) and server.words not in self._commands:
             raise BadInput("only commands that UMI_MCP_COMMANDS names can be run", "mcp.command")
         session, is_new = await self._session(server)
-        return session.listing if is_new else {"tools": await session.tools()}
+        if is_new:
+            return session.listing
+        try:
+            return {"tools": await session.tools()}
+        except NoResponse:  # perhaps only because the server has forgotten the session
+            await session.close()
+            return (await self._session(server))[0].listing
 
     async def call(self, server: Server, request: McpRequest) -> Reply:
         """Whatever goes wrong is an observation. Cancelling tells the server that its answer is not wanted any more."""
@@ -141,7 +148,7 @@ class Sessions:
                 await place.session.close()
 
             async def relist(listing: JsonObject) -> None:
-                await self._relist(server.tenant, server.toolset, listing)
+                await self._relist(server, listing)
 
             ended, allowance = asyncio.Event(), Allowance()
             transport = await self._transport(server, place, allowance, ended)
@@ -170,11 +177,7 @@ class Sessions:
 
     def _tell(self, server: Server, listing: JsonObject) -> None:
         """A session that was opened for a call may have found other tools than were known."""
-
-        async def tell() -> None:
-            await self._relist(server.tenant, server.toolset, listing)
-
-        task = asyncio.create_task(tell(), name="mcp relist")
+        task = asyncio.ensure_future(self._relist(server, listing))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

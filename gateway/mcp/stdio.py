@@ -123,15 +123,12 @@ async def _complain(process: asyncio.subprocess.Process, command: Command, secre
     left, hidden = _LINES, tuple(secrets)
     rest = b""
     while chunk := await process.stderr.read(_CHUNK):
-        if left <= 0:
-            continue
-        *lines, rest = (rest + chunk).split(b"\n")
+        # Cut before it is shortened, which could leave half of a secret.
+        *lines, rest = cut(rest + chunk, hidden).split(b"\n") if left > 0 else [b""]
         rest = rest[-_CHUNK:]
         for line in lines[:left]:
-            text = cut(line, hidden).decode("utf-8", "replace")[:_LINE]
-            _log.info(
-                "%s of %s: %s", command.toolset, command.tenant, "".join(c if c.isprintable() else " " for c in text)
-            )
+            text = "".join(c if c.isprintable() else " " for c in line.decode("utf-8", "replace")[:_LINE])
+            _log.info("%s of %s: %s", command.toolset, command.tenant, text)
         left -= len(lines)
 
 

@@ -20,9 +20,10 @@ from gateway.egress.keys import Key, Keyring
 from gateway.egress.permission import permission
 from gateway.egress.secrets import Secrets
 from gateway.events import Called, Event, Planned, RunCreated
-from gateway.mcp.servers import Command, Remote, Server
+from gateway.mcp.servers import Command, Remote, Server, server_of
 from gateway.mcp.sessions import Sessions
-from gateway.store import LOCAL, Lease, Store
+from gateway.store import LOCAL, Lease, McpOptions, Store, ToolsetOptions, ToolsetRow
+from gateway.toolsets import Registry
 from tests.fakes import USAGE, call, plan, serve
 from tests.mcp_servers import PAGE, TOOLS, Fake
 from tests.outside import for_ever, outside, response, says
@@ -60,7 +61,7 @@ def command(**env: str) -> Command:
     return Command("acme", "x", WORDS, tuple(env.items()))
 
 
-Changes = list[tuple[str, str, JsonObject]]
+Changes = list[tuple[Server, JsonObject]]
 
 
 @asynccontextmanager
@@ -68,8 +69,8 @@ async def sessions(limits: Limits = LIMITS, changes: Changes | None = None, **fi
     hosts = Hosts(concurrency=16, failures=1000, rest=1.0)
     told: Changes = [] if changes is None else changes
 
-    async def relist(tenant: str, toolset: str, listing: JsonObject) -> None:
-        told.append((tenant, toolset, listing))
+    async def relist(server: Server, listing: JsonObject) -> None:
+        told.append((server, listing))
 
     given = {"listing_limits": replace(LIMITS, bytes=1_000_000), "commands": [WORDS], **fields}
     async with Egress(hosts) as egress:
@@ -171,7 +172,10 @@ async def test_a_session_that_the_server_forgot_is_opened_once_more() -> None:
             assert (await ask(pool, remote(f"{base}/mcp"), "keep", text="a")).outcome == "ok"
             kept.clear()
             assert (await ask(pool, remote(f"{base}/mcp"), "keep", text="b")).observation == "kept b"
+            kept.clear()
+            assert names(await pool.listing(remote(f"{base}/mcp"))) == NAMES
     assert fake.called == ["keep", "keep"]
+    assert not kept, "the session is ended, not left"
 
 
 async def test_a_server_that_has_other_tools_now_is_listed_again(fake: Fake, url: str) -> None:
@@ -181,8 +185,8 @@ async def test_a_server_that_has_other_tools_now_is_listed_again(fake: Fake, url
         await asyncio.sleep(0.3)  # until it listens
         await ask(pool, remote(url), "changes")
         await until(lambda: bool(changes))
-    tenant, toolset, listing = changes[0]
-    assert (tenant, toolset, names(listing)) == ("acme", "x", [*NAMES, "newcomer"])
+    server, listing = changes[-1]
+    assert (server, names(listing)) == (remote(url), [*NAMES, "newcomer"])
 
 
 async def test_a_key_is_sent_to_the_server_and_never_shown(
@@ -198,6 +202,25 @@ async def test_a_key_is_sent_to_the_server_and_never_shown(
     assert reply.observation.startswith("you are Bearer [secret]")
     assert (fake.headers[0]["authorization"], fake.headers[0]["x-key"]) == (f"Bearer {SECRET}", SECRET)
     assert fake.headers[0]["user-agent"] == "umi"
+
+
+async def test_new_tools_replace_the_known_ones_unless_they_are_unusable_or_of_another_server(tmp_path: Path) -> None:
+    def listing(*tools: str) -> JsonObject:
+        return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in tools]}
+
+    options = ToolsetOptions(mcp=McpOptions())
+    row = ToolsetRow(name="x", tenant="acme", url="https://a.example/mcp", document=listing("one"), options=options)
+    async with Store(f"sqlite:///{tmp_path}/umi.db") as store, Registry(store.toolsets) as registry:
+        await registry.register(row)
+        mine = server_of(row)
+        for server, found, known in [
+            (mine, listing("one", "two"), {"one", "two"}),
+            (mine, listing(), {"one", "two"}),
+            (replace(remote("https://b.example/mcp"), permission=permission((), [], ())), listing("b"), {"one", "two"}),
+            (mine, listing("three"), {"three"}),
+        ]:
+            await registry.relist(server, found)
+            assert set(registry.catalogue("acme").tools) == known
 
 
 # what servers must not be able to do
@@ -331,6 +354,27 @@ async def test_a_child_that_hangs_ends_with_its_call_and_none_is_left() -> None:
         assert is_alive(pid)
         assert (await ask(pool, command(), "late")).outcome == "timeout"
     assert not is_alive(pid)
+
+
+KILLED = """
+import asyncio
+from tests.contract.test_mcp import ask, command, sessions
+async def main():
+    async with sessions() as pool:
+        print((await ask(pool, command(), "pid")).observation, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_child_does_not_outlive_a_gateway_that_is_killed() -> None:
+    gateway = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, stdout=asyncio.subprocess.PIPE)
+    assert gateway.stdout is not None
+    pid = int((await gateway.stdout.readline()).decode().removeprefix("process "))
+    assert is_alive(pid)
+    gateway.kill()
+    await gateway.communicate()
+    await until(lambda: not is_alive(pid))
 
 
 async def test_a_command_that_is_no_server_is_refused() -> None:
