@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import openai, problems, routes_health, routes_runs, routes_toolsets
+from gateway import openai, problems, routes_health, routes_mcp, routes_runs, routes_toolsets
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
@@ -18,7 +18,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_gateway(chosen) as gateway:
+        async with open_gateway(chosen) as gateway, routes_mcp.serving(app, gateway):
             app.state.gateway = gateway
             yield
 
@@ -29,4 +29,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for routes in (routes_runs, routes_toolsets, routes_health):
         app.include_router(routes.router)
     openai.install(app)
+    routes_mcp.install(app)
     return app

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.policy import Policy
 from gateway.store import RunRow
@@ -11,10 +11,20 @@ from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
 
 
-def _not_blank(text: str) -> str:
+def not_blank(text: str) -> str:
+    """Text with something in it, for pydantic: raises ValueError."""
     if not text.strip():
         raise ValueError("must not be blank")
     return text
+
+
+def _without_user(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not hold a user name or password")
+    return url
+
+
+Address = Annotated[AnyHttpUrl, Field(max_length=2048), AfterValidator(_without_user)]
 
 
 class Body(BaseModel):
@@ -26,7 +36,7 @@ class Body(BaseModel):
 class QueryBody(Body):
     """A query for the agent."""
 
-    query: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(_not_blank)]
+    query: Annotated[str, Field(min_length=1, max_length=8000), AfterValidator(not_blank)]
     tools: Annotated[list[str], Field(max_length=1000)] | None = Field(
         None, description="Names of the tools that may be used; all when absent."
     )
@@ -57,13 +67,40 @@ class RunList(BaseModel):
     next: str | None = None
 
 
+Reference = Annotated[str, Field(max_length=120)]
+
+
+class McpBody(Body):
+    """An MCP server: the address of its streamable HTTP endpoint, or a command that speaks MCP over its pipes."""
+
+    url: Address | None = None
+    command: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=50)] | None
+    ) = Field(None, description="A command line by words, exactly as the gateway's UMI_MCP_COMMANDS has it.")
+    env: Annotated[dict[str, Reference], Field(max_length=20)] = Field(
+        {}, description="Variables of the command's environment to where their values are, as in `secrets`."
+    )
+    trust_hints: bool = Field(
+        False, description="Believe the server when it says that a tool changes nothing: policies then count on it."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("give either url or command")
+        if self.env and self.command is None:
+            raise ValueError("env is for a command")
+        return self
+
+
 class ToolsetBody(Body):
-    """A toolset to register: the address of an OpenAPI document, or the document itself."""
+    """A toolset to register: the address of an OpenAPI document, the document itself, or an MCP server."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = None
+    url: Address | None = None
     document: JsonObject | None = None
-    base_url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = Field(
+    mcp: McpBody | None = None
+    base_url: Address | None = Field(
         None, description="Where the operations' paths are appended, in place of the document's servers."
     )
 
@@ -73,10 +110,11 @@ class ToolsetBody(Body):
         "they are not public, or may be redirected to.",
     )
 
-    secrets: Annotated[dict[str, Annotated[str, Field(max_length=120)]], Field(max_length=20)] = Field(
+    secrets: Annotated[dict[str, Reference], Field(max_length=20)] = Field(
         {},
         description="Security scheme of the document to where its secret is: env:UMI_SECRET_NAME, or file:NAME in the "
-        "gateway's directory of secrets. Basic authentication and OAuth 2 take user:password and id:secret.",
+        "gateway's directory of secrets. Basic authentication and OAuth 2 take user:password and id:secret. For an MCP "
+        "server: `bearer`, or the name of a header.",
     )
 
     policy: Policy = Field(
@@ -89,22 +127,21 @@ class ToolsetBody(Body):
         {}, description="Exceptions, by tool name; with `needs_approval` every call of the tool waits."
     )
 
-    @field_validator("url", "base_url")
-    @classmethod
-    def _without_user(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
-        if url is not None and (url.username is not None or url.password is not None):
-            raise ValueError("must not hold a user name or password")
-        return url
-
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.url is None) == (self.document is None):
-            raise ValueError("give either url or document")
+        if [self.url, self.document, self.mcp].count(None) != 2:
+            raise ValueError("give one of url, document and mcp")
+        if self.mcp is not None and self.base_url is not None:
+            raise ValueError("base_url is for documents")
+        if self.mcp is not None and self.mcp.command is not None and (self.allow or self.secrets):
+            raise ValueError(
+                "a command takes its secrets in mcp.env, and what it reaches is not the gateway's to allow"
+            )
         return self
 
 
 class ToolView(BaseModel):
-    """A registered tool."""
+    """A registered tool. One of an MCP server has `tools/call` as its method, and the server's name for it as path."""
 
     name: str
     summary: str
@@ -117,7 +154,10 @@ class ToolView(BaseModel):
 
 
 class ToolsetView(BaseModel):
-    """A registered toolset. `withheld` names the tools that its policy does not let be offered."""
+    """A registered toolset. `base_url` of an MCP server is its URL, or its command line.
+
+    `withheld` names the tools that its policy does not let be offered.
+    """
 
     name: str
     url: str | None
@@ -129,6 +169,6 @@ class ToolsetView(BaseModel):
 
 
 class RegisteredToolset(ToolsetView):
-    """A toolset that was just registered, and what became of each operation of its document."""
+    """A toolset that was just registered, and what became of each operation or tool that it has."""
 
     report: list[OperationReport]

@@ -56,11 +56,8 @@ class Dispatcher:
             answer = await self._egress.send(outgoing, permission, self._limits)
         except ValueError:
             return Reply("Not sent: NaN and infinity are not valid JSON.", ToolOutcome.REJECTED)
-        except TooLarge as error:
-            text = f"Response larger than {_size(error.max_bytes)}; not shown."
-            return Reply(text, ToolOutcome.TOO_LARGE, error.status)
         except NoResponse as error:
-            return Reply(f"The tool {error}.", _outcome(error))
+            return unanswered(error)
         # Before it is shortened, which could leave half of a secret.
         return _observed(replace(answer, body=cut(answer.body, opened.secrets)))
 
@@ -74,14 +71,19 @@ def _outgoing(request: HttpRequest) -> Outgoing:
     return Outgoing(request.method, request.url, headers, content)
 
 
-def _outcome(error: NoResponse) -> ToolOutcome:
+def unanswered(error: NoResponse) -> Reply:
+    """What the planner is told when there was no response."""
     match error:
+        case TooLarge():
+            text = f"Response larger than {_size(error.max_bytes)}; not shown."
+            return Reply(text, ToolOutcome.TOO_LARGE, error.status)
         case Forbidden():
-            return ToolOutcome.REJECTED
+            outcome = ToolOutcome.REJECTED
         case TimedOut():
-            return ToolOutcome.TIMEOUT
+            outcome = ToolOutcome.TIMEOUT
         case _:
-            return ToolOutcome.UNREACHABLE
+            outcome = ToolOutcome.UNREACHABLE
+    return Reply(f"The tool {error}.", outcome)
 
 
 def _observed(answer: Answer) -> Reply:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from gateway.problems import RunProblem
+from umi.mcp import McpRequest
 from umi.openapi import HttpRequest
 from umi.trajectory import Call, Frozen, JsonObject, Plan
 from umi.wire import Usage
@@ -98,7 +99,7 @@ class Called(Payload):
     usage: Usage
     seconds: float
     toolset: str | None = None
-    request: HttpRequest | None = None
+    request: HttpRequest | McpRequest | None = None
     needs_approval: bool = False
 
 
@@ -112,7 +113,7 @@ class RequiresAction(Payload):
     step: int
     call: Call
     toolset: str
-    request: HttpRequest
+    request: HttpRequest | McpRequest
     expires_at: float
 
 

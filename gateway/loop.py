@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.dispatch import Dispatcher, Reply
-from gateway.egress.retries import SAFE
+from gateway.calls import Calls
+from gateway.catalogue import Catalogue, Sent, Tool
+from gateway.dispatch import Reply
 from gateway.events import (
     Called,
     Observed,
@@ -31,7 +32,6 @@ from gateway.policy import Decision
 from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.retrieval import Retriever
 from gateway.roles import Roles
-from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
@@ -68,14 +68,14 @@ class Job:
     @property
     def trajectory(self) -> Trajectory:
         """The beginning: query and tools, no steps. Roles see tool specs only, never addresses."""
-        return Trajectory(query=self.query, tools=tuple(tool.operation.tool for tool in self.tools.values()))
+        return Trajectory(query=self.query, tools=tuple(tool.spec for tool in self.tools.values()))
 
 
 class Loop:
     """Runs jobs; holds no state of any run."""
 
-    def __init__(self, roles: Roles, dispatcher: Dispatcher, metrics: Metrics, approval_seconds: float) -> None:
-        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+    def __init__(self, roles: Roles, calls: Calls, metrics: Metrics, approval_seconds: float) -> None:
+        self._roles, self._calls, self._metrics = roles, calls, metrics
         self._approval_seconds = approval_seconds
 
     async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted | RequiresAction:
@@ -96,7 +96,7 @@ class Loop:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                run = _Run(job, emit, deadline, past, self._roles, self._dispatcher, self._metrics)
+                run = _Run(job, emit, deadline, past, self._roles, self._calls, self._metrics)
                 end = await run.steps()
             return self._asked(end) if isinstance(end, Called) else end
         except TimeoutError as error:
@@ -132,11 +132,11 @@ class _Run:
         deadline: float,
         past: Past,
         roles: Roles,
-        dispatcher: Dispatcher,
+        calls: Calls,
         metrics: Metrics,
     ) -> None:
         self._job, self._emit, self._deadline, self._past = job, emit, deadline, past
-        self._roles, self._dispatcher, self._metrics = roles, dispatcher, metrics
+        self._roles, self._calls, self._metrics = roles, calls, metrics
         self._trajectory, self._seen = past.trajectory, past.seen
         self._tools, self._offers = dict(job.tools), past.offers
         self._looked_again, self._only = past.looked_again, past.only
@@ -186,7 +186,7 @@ class _Run:
         if not found:
             return False
         await self._emit(Offered(step=step, tools=list(found)))
-        self._trajectory = self._trajectory.offer(tool.operation.tool for tool in found.values())
+        self._trajectory = self._trajectory.offer(tool.spec for tool in found.values())
         self._tools |= found
         self._offers += 1
         return True
@@ -198,7 +198,7 @@ class _Run:
         """
         if self._looked_again or len(self._tools) <= FEW:
             return False
-        retriever = Retriever({name: tool.operation.search_text for name, tool in self._tools.items()})
+        retriever = Retriever({name: tool.search_text for name, tool in self._tools.items()})
         fitting = retriever.fitting(_words(self._trajectory), FEW)
         if not fitting:
             return False
@@ -225,8 +225,9 @@ class _Run:
             if tool is None:
                 raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._tools)}")
             request = tool.request(reply.call.arguments)
-            headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
-            request = request.model_copy(update={"headers": headers})
+            if isinstance(request, HttpRequest):
+                headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
+                request = request.model_copy(update={"headers": headers})
             asks = tool.decision is Decision.ASK
             event = event.model_copy(update={"request": request, "toolset": tool.toolset, "needs_approval": asks})
         except CallRejected as error:
@@ -238,7 +239,7 @@ class _Run:
     async def _again(self, called: Called) -> Reply | None:
         """What comes of a call in the log without an observation; None when it still needs approval.
 
-        One that may have been sent when the gateway stopped is sent again only if that changes nothing.
+        One that may have been sent when the gateway stopped is sent again only if that does no more.
         """
         if called.request is None:
             return Reply("Not sent: the call was not valid. Correct the call.", ToolOutcome.REJECTED)
@@ -252,12 +253,12 @@ class _Run:
                 return Reply(f"Not sent: there is no tool {called.call.tool!r} any more.", ToolOutcome.REJECTED)
             await self._emit(Sending(step=called.step))
             return await self._send(called.request, tool)
-        if called.request.method not in SAFE or tool is None:
+        if tool is None or not tool.may_repeat(called.request):
             return Reply(UNKNOWN, ToolOutcome.UNKNOWN)
         return await self._send(called.request, tool)
 
-    async def _send(self, request: HttpRequest, tool: Tool) -> Reply:
-        reply = await self._dispatcher.send(request, tool.permission, tool.keys)
+    async def _send(self, request: Sent, tool: Tool) -> Reply:
+        reply = await self._calls.send(request, tool)
         self._metrics.tool(tool.toolset, reply.outcome, reply.seconds)
         return reply
 

@@ -8,12 +8,14 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from gateway.accounts import Accounts
+from gateway.calls import Calls
 from gateway.dispatch import Dispatcher
 from gateway.egress.client import Egress
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
 from gateway.loop import Loop
+from gateway.mcp.sessions import Sessions
 from gateway.metrics import Metrics
 from gateway.roles import Roles
 from gateway.runs import Runs
@@ -36,6 +38,7 @@ class Gateway:
     roles: Roles
     runs: Runs
     egress: Egress
+    sessions: Sessions
 
 
 @asynccontextmanager
@@ -51,12 +54,17 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds)
-        dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
-        loop = Loop(roles, dispatcher, metrics, settings.approval_seconds)
+        limits = settings.tool_limits
+        keyring = Keyring(egress, secrets, limits)
+        listing, commands = settings.document_limits, settings.mcp_commands
+        pool = Sessions(egress, keyring, hosts, secrets, limits, listing, commands, registry.relist)
+        sessions = await stack.enter_async_context(pool)
+        calls = Calls(Dispatcher(egress, keyring, limits), sessions)
+        loop = Loop(roles, calls, metrics, settings.approval_seconds)
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress)
+        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress, sessions)
 
 
 def _current(request: Request) -> Gateway:

@@ -6,15 +6,17 @@ from fastapi import APIRouter, Query
 
 from gateway import accounts
 from gateway.accounts import Keeper, Reader
-from gateway.bodies import RegisteredToolset, ToolsetBody, ToolsetView, ToolView
+from gateway.bodies import McpBody, RegisteredToolset, ToolsetBody, ToolsetView, ToolView
 from gateway.egress.permission import permission
 from gateway.fetch import fetch
+from gateway.mcp.servers import server_of
 from gateway.parts import Current, Gateway
 from gateway.policy import Decision
 from gateway.problems import MissingScope
 from gateway.references import Fetched, fetch_references
-from gateway.store import Scope, ToolsetOptions, ToolsetRow
+from gateway.store import McpOptions, Scope, ToolsetOptions, ToolsetRow
 from gateway.toolsets import Toolset
+from umi.errors import NoResponse, Unreachable
 from umi.openapi import moved
 from umi.trajectory import JsonObject
 
@@ -26,21 +28,10 @@ async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> Register
     """Register a toolset, or replace the one of that name."""
     if (body.allow or body.secrets) and not key.may(Scope.ADMIN):
         raise MissingScope("what is not public, and the gateway's secrets, only a key with the scope admin may name")
-    base_url = str(body.base_url) if body.base_url else None
-    document, references = await _documents(body, gateway)
-    if base_url is not None:
-        document = moved(document, base_url)
-    options = ToolsetOptions(
-        base_url=base_url,
-        allow=tuple(body.allow),
-        secrets=body.secrets,
-        references=references,
-        policy=body.policy,
-        tool_policy=body.tool_policy,
-    )
-    url = str(body.url) if body.url else None
-    row = ToolsetRow(name=body.name, url=url, document=document, tenant=key.tenant, options=options)
-    toolset = await gateway.registry.register(row)
+    if body.mcp is not None and body.mcp.command is not None and not key.may(Scope.ADMIN):
+        raise MissingScope("a command on the gateway's machine only a key with the scope admin may name")
+    row = await (_of_document(body, gateway) if body.mcp is None else _of_server(body, body.mcp, gateway, key.tenant))
+    toolset = await gateway.registry.register(row.model_copy(update={"tenant": key.tenant}))
     return RegisteredToolset(**_view(toolset).model_dump(), report=list(toolset.report.operations))
 
 
@@ -72,16 +63,44 @@ async def list_tools(
     return [
         ToolView(
             name=tool.name,
-            summary=tool.operation.tool.description,
+            summary=tool.spec.description,
             toolset=tool.toolset,
-            method=tool.operation.method,
-            path=tool.operation.path,
-            changes_state=tool.changes_state,
+            method=tool.method,
+            path=tool.path,
+            changes_state=not tool.is_read_only,
             needs_approval=tool.decision is Decision.ASK,
-            spec=tool.operation.tool,
+            spec=tool.spec,
         )
         for tool in tools.values()
     ]
+
+
+def _options(body: ToolsetBody) -> ToolsetOptions:
+    return ToolsetOptions(
+        allow=tuple(body.allow), secrets=body.secrets, policy=body.policy, tool_policy=body.tool_policy
+    )
+
+
+async def _of_document(body: ToolsetBody, gateway: Gateway) -> ToolsetRow:
+    base_url = str(body.base_url) if body.base_url else None
+    document, references = await _documents(body, gateway)
+    if base_url is not None:
+        document = moved(document, base_url)
+    options = _options(body).model_copy(update={"base_url": base_url, "references": references})
+    return ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document, options=options)
+
+
+async def _of_server(body: ToolsetBody, given: McpBody, gateway: Gateway, tenant: str) -> ToolsetRow:
+    """The server is asked for its tools, under the same rules as a call."""
+    mcp = McpOptions(command=tuple(given.command or ()), env=given.env, trust_hints=given.trust_hints)
+    options = _options(body).model_copy(update={"mcp": mcp})
+    url = str(given.url) if given.url else None
+    row = ToolsetRow(name=body.name, url=url, document={}, tenant=tenant, options=options)
+    server = server_of(row, gateway.settings.tool_allow)
+    try:
+        return row.model_copy(update={"document": await gateway.sessions.listing(server)})
+    except NoResponse as error:
+        raise Unreachable(f"{server.shown} {error}") from error
 
 
 async def _documents(body: ToolsetBody, gateway: Gateway) -> tuple[JsonObject, Fetched]:
@@ -98,7 +117,7 @@ def _view(toolset: Toolset) -> ToolsetView:
     return ToolsetView(
         name=toolset.row.name,
         url=toolset.row.url,
-        base_url=toolset.tools[0].operation.base_url,
+        base_url=toolset.address,
         tools=[tool.name for tool in toolset.tools],
         policy=toolset.row.options.policy,
         tool_policy=toolset.row.options.tool_policy,

@@ -1,5 +1,7 @@
 """The gateway's settings: environment variables with the prefix UMI_, or arguments."""
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -83,11 +85,29 @@ class Settings(BaseSettings):
     max_toolsets: int = Field(default=100, ge=1, description="How many toolsets a tenant may register.")
     max_body_bytes: int = Field(default=2_000_000, ge=1, description="Request bodies larger than this answer 413.")
 
+    mcp_commands: Annotated[tuple[tuple[str, ...], ...], NoDecode] = Field(
+        default=(),
+        description="Command lines, separated by semicolons or line ends, that toolsets may run on this machine as MCP "
+        "servers: exactly these words. Nothing can be run by default.",
+    )
+    mcp_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names, separated by commas, under which others reach the gateway's own MCP server at /mcp; "
+        "any other name is taken for an attack by DNS rebinding.",
+    )
+
     secrets_directory: Path | None = Field(
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
     )
 
-    @field_validator("tool_allow", mode="before")
+    @field_validator("mcp_commands", mode="before")
+    @classmethod
+    def _commands(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return [words for line in re.split(r"[;\n]", given) if (words := tuple(shlex.split(line)))]
+
+    @field_validator("tool_allow", "mcp_hosts", mode="before")
     @classmethod
     def _listed(cls, given: object) -> object:
         return [entry for entry in given.replace(",", " ").split() if entry] if isinstance(given, str) else given

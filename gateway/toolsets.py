@@ -1,139 +1,29 @@
-"""The registry of toolsets: named groups of tools, each from one OpenAPI document."""
+"""The registry of toolsets: named groups of tools, each from one OpenAPI document or one MCP server."""
 
 import asyncio
 import logging
-import re
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
 
-import httpx
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema.validators import extend
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.egress.keys import Key
-from gateway.egress.permission import Origin, Permission, may_be_reached, origin_of, permission, shown
-from gateway.egress.retries import SAFE
+from gateway.catalogue import Catalogue, Tool, Toolset
+from gateway.egress.permission import may_be_reached, shown
 from gateway.egress.secrets import Secrets
+from gateway.http_tools import read_document
+from gateway.mcp.servers import Server, server_of
+from gateway.mcp_tools import read_listing
 from gateway.policy import Decision, decide
 from gateway.problems import NotFound
-from gateway.references import resolver
-from gateway.retrieval import Retriever
-from gateway.store import ToolsetOptions, ToolsetRow, ToolsetStore
-from umi.errors import BadDocument, BadInput, CallRejected, Forbidden, UnknownTool
-from umi.openapi import (
-    HttpRequest,
-    Imported,
-    Operation,
-    OperationReport,
-    Report,
-    Status,
-    build_request,
-    import_document,
-)
-from umi.openapi.security import Kind, Scheme, chosen, read_schemes
+from gateway.store import ToolsetRow, ToolsetStore
+from umi.errors import BadInput
 from umi.trajectory import JsonObject
+
+__all__ = ["Catalogue", "Registry", "Tool", "Toolset", "read_toolset"]
 
 _log = logging.getLogger("umi.gateway")
 _LOOK_SECONDS = 1.0
-
-
-def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """`pattern`, except that one Python cannot read (documents may mean Java's or ECMA's) is left to the tool."""
-    try:
-        if isinstance(instance, str) and not re.search(pattern, instance):
-            yield ValidationError(f"{instance!r} does not match {pattern!r}")
-    except re.error:
-        return
-
-
-_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # pyright: ignore[reportUnknownMemberType]
-
-
-@dataclass(frozen=True)
-class Tool:
-    """An operation, the toolset it belongs to, where that one's requests may go, and whether they need approval."""
-
-    operation: Operation
-    toolset: str
-    permission: Permission
-    keys: tuple[Key, ...] = ()
-    decision: Decision = Decision.ALLOW
-
-    @property
-    def changes_state(self) -> bool:
-        """Whether a call of it may change something: only GET and HEAD are known not to."""
-        return self.operation.method not in SAFE
-
-    @property
-    def name(self) -> str:
-        """The name that models use."""
-        return self.operation.tool.name
-
-    @cached_property
-    def _validator(self) -> Any:
-        return _Validator(self.operation.tool.parameters)
-
-    def request(self, arguments: JsonObject) -> HttpRequest:
-        """The request for a call. Raises CallRejected saying what to fix when the arguments break the schema."""
-        if (error := best_match(self._validator.iter_errors(arguments))) is not None:
-            where = ".".join(str(part) for part in error.absolute_path)
-            message = error.message if len(error.message) <= 300 else error.message[:300] + "…"
-            raise CallRejected(f"argument {where!r}: {message}" if where else message)
-        try:
-            return build_request(self.operation, arguments)
-        except ValueError as error:  # half a surrogate pair in a path or query
-            raise CallRejected(f"the arguments cannot be written into a URL: {error}") from error
-
-
-@dataclass(frozen=True)
-class Toolset:
-    """A registered document and its tools, in the document's order. `report` also tells of what became no tool.
-
-    Tools that its policy denies are `withheld`: they are known by name only.
-    """
-
-    row: ToolsetRow
-    tools: tuple[Tool, ...]
-    withheld: tuple[str, ...] = ()
-    report: Report = field(default_factory=Report)
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """All tools at one moment. A run keeps the catalogue it began with."""
-
-    toolsets: dict[str, Toolset] = field(default_factory=dict[str, Toolset])
-
-    @cached_property
-    def tools(self) -> dict[str, Tool]:
-        """By name, in order of registration."""
-        return {tool.name: tool for toolset in self.toolsets.values() for tool in toolset.tools}
-
-    @cached_property
-    def retriever(self) -> Retriever:
-        """The index over all tools."""
-        return Retriever({name: tool.operation.search_text for name, tool in self.tools.items()})
-
-    def offer(self, query: str, names: Sequence[str] | None, k: int) -> dict[str, Tool]:
-        """At most `k` tools for `query` among those named (all, when None). Raises UnknownTool."""
-        if unknown := [name for name in names or () if name not in self.tools]:
-            raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
-        wanted = None if names is None else [name for name in self.tools if name in names]
-        return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
-
-    def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:
-        """At most `k` tools beside those `offered` that fit `need`, the planner's words for what it misses.
-
-        Tools that it calls by name come first; none when nothing fits.
-        """
-        others = [name for name in self.tools if name not in offered]
-        named = [name for name in others if re.search(rf"\b{re.escape(name)}\b", need)]
-        fitting = self.retriever.fitting(need.replace("_", " "), k, others)
-        return {name: self.tools[name] for name in list(dict.fromkeys([*named, *fitting]))[:k]}
 
 
 class Registry:
@@ -193,7 +83,8 @@ class Registry:
                 owner = taken[clash[0]].toolset
                 raise BadInput(f"the toolset {owner!r} has a tool named {clash[0]!r} already", "document.paths")
             _require_reachable(toolset)
-            for reference in row.options.secrets.values():
+            env = row.options.mcp.env if row.options.mcp else {}
+            for reference in [*row.options.secrets.values(), *env.values()]:
                 await asyncio.to_thread(self._secrets.read, reference)
             changed = Catalogue({**before, row.name: toolset})
             await asyncio.to_thread(lambda: changed.retriever)
@@ -210,6 +101,18 @@ class Registry:
                 raise NotFound(f"no toolset is named {name!r}", "name")
             await self._store.delete(tenant, name)
             self._catalogues[tenant] = Catalogue({key: kept for key, kept in before.items() if key != name})
+
+    async def relist(self, server: Server, listing: JsonObject) -> None:
+        """An MCP server has other tools now. A listing that cannot be used changes nothing and is logged."""
+        known = self.catalogue(server.tenant).toolsets.get(server.toolset)
+        if known is None or known.row.options.mcp is None or known.row.document == listing:
+            return
+        if server_of(known.row, self._trusted) != server:
+            return  # the toolset is another server's by now
+        try:
+            await self.register(known.row.model_copy(update={"document": listing}))
+        except BadInput as error:
+            _log.warning("the new tools of %s of %s are not usable: %s", server.toolset, server.tenant, error)
 
     def holds(self, name: str) -> bool:
         """Whether any tenant has a toolset of that name."""
@@ -246,97 +149,33 @@ class Registry:
 
 
 def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
-    """The usable tools of a document that its policy lets be offered, and what became of the other operations.
+    """The usable tools of a document or a listing that their policy lets be offered, and what became of the others.
 
-    `trusted` lists what is not public and may be reached all the same, as in `permission`. Raises BadDocument if no
-    operation is usable, BadInput when an entry of the row's allow list cannot be read or its policy leaves no tool.
+    `trusted` lists what is not public and may be reached all the same, as in `permission`. Raises BadDocument if
+    nothing is usable, BadInput when an entry of the row's allow list cannot be read or its policy leaves no tool.
     """
-    try:
-        imported = import_document(row.document, row.url, resolve=resolver(row.options.references))
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
-        # The document comes from outside and may have the wrong type anywhere.
-        raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error
-    wrong = {operation.tool.name: error for operation in imported.operations if (error := _schema_error(operation))}
-    checked = Imported(
-        operations=tuple(operation for operation in imported.operations if operation.tool.name not in wrong),
-        report=Report(operations=tuple(_refused(entry, wrong) for entry in imported.report.operations)),
-    )
-    operations = checked.usable()
-    named = [url for url in (row.url, row.options.base_url) if url is not None]
-    allowed = permission({each.base_url for each in operations}, named, row.options.allow, trusted)
-    schemes = _bound(row, allowed)
-    made = [_tool(operation, row, allowed, schemes) for operation in operations]
-    tools = _offered(made, row.options)
-    if len({origin for tool in tools if tool.keys and (origin := _apart(tool, allowed)) is not None}) > 1:
-        raise BadInput("its operations are at several hosts; allow those that may see its secrets", "allow")
-    withheld = tuple(tool.name for tool in made if tool.decision is Decision.DENY)
-    return Toolset(row, tools, withheld, checked.report)
+    return _under_policy(read_document(row, trusted) if row.options.mcp is None else read_listing(row, trusted))
 
 
-def _offered(tools: Sequence[Tool], options: ToolsetOptions) -> tuple[Tool, ...]:
-    """Those that their policy does not deny. Raises BadInput when there are none, or an exception is for no tool."""
-    names = {tool.name for tool in tools}
-    if unknown := [name for name in options.tool_policy if name not in names]:
-        raise BadInput(f"the document has no usable tool named {unknown[0]!r}", "tool_policy")
-    offered = tuple(tool for tool in tools if tool.decision is not Decision.DENY)
+def _under_policy(toolset: Toolset) -> Toolset:
+    """The toolset without what its policy denies. Raises BadInput when that is all, or an exception is for no tool."""
+    options = toolset.row.options
+    if unknown := set(options.tool_policy) - {tool.name for tool in toolset.tools}:
+        raise BadInput(f"there is no usable tool named {min(unknown)!r}", "tool_policy")
+    decided = [
+        tool.decided(decide(options.policy, options.tool_policy, tool.name, not tool.is_read_only))
+        for tool in toolset.tools
+    ]
+    offered = tuple(tool for tool in decided if tool.decision is not Decision.DENY)
     if not offered:
         raise BadInput("every tool of it may change something, so that a read-only policy leaves none", "policy")
-    return offered
-
-
-def _bound(row: ToolsetRow, allowed: Permission) -> dict[str, Scheme]:
-    """The schemes that there are secrets for. Raises BadInput for one that there is not, or that leads elsewhere."""
-    known = read_schemes(row.document, row.url)
-    for name in row.options.secrets:
-        if name not in known:
-            there = ", ".join(sorted(known)[:20]) or "there are none"
-            raise BadInput(f"the document has no usable security scheme {name!r} ({there})", "secrets")
-        if known[name].kind is Kind.CLIENT_CREDENTIALS:
-            try:
-                allowed.check(httpx.URL(known[name].token_url))
-            except (Forbidden, httpx.InvalidURL) as error:
-                raise BadInput(f"the token address of {name!r} {error}: allow its host", "allow") from error
-    return {name: known[name] for name in row.options.secrets}
-
-
-def _tool(operation: Operation, row: ToolsetRow, allowed: Permission, schemes: dict[str, Scheme]) -> Tool:
-    """A tool with its keys; what they fill in is no argument of it any more."""
-    keys: list[Key] = []
-    for name, scopes in chosen(operation.security, schemes, tuple(schemes)).items():
-        scheme = schemes[name]
-        keys.append(Key(scheme, row.options.secrets[name], scopes))
-        operation = operation.without(scheme.place, scheme.name)
-    tool, options = Tool(operation, row.name, allowed, tuple(keys)), row.options
-    return replace(tool, decision=decide(options.policy, options.tool_policy, tool.name, tool.changes_state))
-
-
-def _apart(tool: Tool, allowed: Permission) -> Origin | None:
-    """Where a tool is, unless whoever registered it named that host."""
-    try:
-        origin = origin_of(httpx.URL(tool.operation.base_url))
-    except (Forbidden, httpx.InvalidURL):
-        return None  # and so it is never asked
-    return None if origin.host in allowed.hosts else origin
+    withheld = tuple(tool.name for tool in decided if tool.decision is Decision.DENY)
+    return replace(toolset, tools=offered, withheld=withheld)
 
 
 def _require_reachable(toolset: Toolset) -> None:
     """Raises BadInput for a server whose calls would all be refused. A name is only looked up when it is dialled."""
-    allowed = toolset.tools[0].permission
-    for origin in sorted(allowed.origins):
-        if not may_be_reached(origin, allowed):
+    for origin in sorted(toolset.permission.origins):
+        if not may_be_reached(origin, toolset.permission):
             where, host = shown(origin), origin.host
             raise BadInput(f"its server {where} is not public; to reach it all the same, allow {host!r}", "allow")
-
-
-def _schema_error(operation: Operation) -> str | None:
-    try:
-        Draft202012Validator.check_schema(operation.tool.parameters, format_checker=FormatChecker(()))
-    except SchemaError as error:
-        return f"not a usable schema: {error.message[:300]}"
-    return None
-
-
-def _refused(entry: OperationReport, wrong: dict[str, str]) -> OperationReport:
-    if entry.name not in wrong:
-        return entry
-    return entry.model_copy(update={"status": Status.REFUSED, "losses": (), "reason": wrong[entry.name]})

@@ -21,6 +21,7 @@ from gateway.events import (
     ToolOutcome,
 )
 from gateway.problems import RunProblem
+from umi.mcp import METHOD, McpRequest
 from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call
@@ -28,15 +29,21 @@ from umi.wire import Usage
 
 
 class SentRequest(BaseModel):
-    """The request of a tool call as it is sent; a body that is not JSON is text."""
+    """The request of a tool call as it is sent; a body that is not JSON is text.
+
+    For an MCP server the method is MCP's, the URL the server's or its command line.
+    """
 
     method: str
     url: str
     body: Any = None
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "SentRequest":
+    def of(cls, request: HttpRequest | McpRequest) -> "SentRequest":
         """What is shown of `request`."""
+        if isinstance(request, McpRequest):
+            body = {"name": request.tool, "arguments": request.arguments}
+            return cls(method=METHOD, url=request.server, body=body)
         body = request.json_body if request.text_body is None else request.text_body
         return cls(method=request.method, url=request.url, body=body)
 

@@ -1,4 +1,4 @@
-"""From an HTTP response to the text that a model reads.
+"""From what a tool answered to the text that a model reads.
 
 Pure: the same bytes give the same observation in training and in serving.
 """
@@ -42,12 +42,62 @@ def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CH
     return f"Binary response of type {kind or 'unknown'}, {len(body)} bytes; not shown."
 
 
+def observe_result(content: list[Any], structured: Any, is_error: bool, max_chars: int = MAX_CHARS) -> str:
+    """The same of what an MCP tool answered: its structured content if there is some, else its blocks of content."""
+    if is_error:
+        text = _dump(structured) if structured is not None and not content else _blocks(content)
+        text = text or "no reason given"
+        return _cut(text if text.lower().startswith("error") else f"Error: {text}", max_chars)
+    if structured is None and len(content) == 1 and _kind(content[0]) == "text":
+        structured = _document(str(content[0].get("text", "")))
+    if structured is not None:
+        return shorten(structured, max_chars)
+    return _cut(_blocks(content) or "Done (no content).", max_chars)
+
+
 def shorten(value: Any, max_chars: int = MAX_CHARS) -> str:
     """Compact JSON of at most `max_chars` characters; arrays and strings are halved until it fits, saying so."""
     items, string = _ITEMS, _STRING
     while len(text := _dump(_trim(value, items, string))) > max_chars and (items > 1 or string > 20):
         items, string = max(1, items // 2), max(20, string // 2)
     return _cut(text, max_chars)
+
+
+def _blocks(content: list[Any]) -> str:
+    return _sendable("\n".join(_block(block) for block in content if isinstance(block, dict)))
+
+
+def _block(block: dict[str, Any]) -> str:
+    resource = block.get("resource")
+    match _kind(block):
+        case "text":
+            return str(block.get("text", ""))
+        case "resource" if isinstance(resource, dict) and isinstance(resource.get("text"), str):
+            return resource["text"]
+        case "resource" if isinstance(resource, dict):
+            return _binary(resource, "blob")
+        case "resource_link":
+            return f"Resource {block.get('name', '')}: {block.get('uri', '')}"
+        case _:
+            return _binary(block, "data")
+
+
+def _binary(holder: dict[str, Any], key: str) -> str:
+    size = len(str(holder.get(key, ""))) * 3 // 4  # base64
+    return f"Binary content of type {holder.get('mimeType') or 'unknown'}, about {size} bytes; not shown."
+
+
+def _kind(block: Any) -> Any:
+    return block.get("type") if isinstance(block, dict) else None
+
+
+def _document(text: str) -> Any:
+    """The object or array that a text is as a whole; None when it is something else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict | list) else None
 
 
 def _dump(value: Any) -> str:

@@ -20,7 +20,7 @@ from benchmarks.corpus.documents import FOLDER, imported, read
 from benchmarks.corpus.requests import Read
 from benchmarks.corpus.requests import read as read_request
 from gateway.egress.permission import Permission
-from gateway.toolsets import Tool
+from gateway.http_tools import HttpTool
 from umi.errors import CallRejected, UmiError
 from umi.openapi import HttpRequest, Operation, Place
 from umi.trajectory import JsonObject
@@ -90,7 +90,7 @@ def _cases(file: Path, chance: random.Random, comparison: Comparison) -> Iterato
 
 def _case(operation: Operation, chance: random.Random) -> Case:
     """A case. Raises CallRejected when no try was admitted."""
-    tool = Tool(operation, "corpus", Permission(frozenset()))
+    tool = HttpTool(operation, "corpus", Permission(frozenset()))
     for left in reversed(range(TRIES)):
         arguments = samples.arguments(operation.tool.parameters, chance)
         try:

@@ -1,6 +1,7 @@
 """All tool services behind one address, each under its own path with its own OpenAPI document."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -11,6 +12,7 @@ from examples.tools import (
     countries,
     elements,
     maths,
+    mcp,
     public_holidays,
     rooms,
     sky,
@@ -41,7 +43,14 @@ def create_services() -> dict[str, FastAPI]:
 def create_app(services: Mapping[str, FastAPI] | None = None) -> FastAPI:
     """One app that mounts the services given, or new ones, under their names."""
     mounted = create_services() if services is None else dict(services)
-    root = FastAPI(title="Example tools", description="Lists the tool services mounted here.", version="1.0.0")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with mcp.serving(app, mounted):
+            yield
+
+    description = "Lists the tool services mounted here; all of them together are the MCP server at /mcp."
+    root = FastAPI(title="Example tools", description=description, version="1.0.0", lifespan=lifespan)
 
     @root.get("/", summary="The services and where their OpenAPI documents are")
     async def list_services() -> dict[str, str]:
@@ -51,6 +60,7 @@ def create_app(services: Mapping[str, FastAPI] | None = None) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    mcp.install(root)
     for name, service in mounted.items():
         root.mount(f"/{name}", service)
     return root

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).parents[1] / "child.py"
 
 
 class State(StrEnum):

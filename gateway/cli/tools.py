@@ -1,5 +1,6 @@
 """umi tools: list the registered tools, add a toolset."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +41,23 @@ def list_tools(
 def add(
     name: Annotated[str, typer.Argument(help="A name for the toolset.")],
     source: Annotated[
-        str, typer.Argument(metavar="URL_OR_FILE", help="An OpenAPI 3 or Swagger 2.0 document, JSON or YAML.")
-    ],
+        str | None,
+        typer.Argument(metavar="URL_OR_FILE", help="An OpenAPI 3 or Swagger 2.0 document, JSON or YAML."),
+    ] = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="The URL is an MCP server's (streamable HTTP).")] = False,
+    mcp_command: Annotated[
+        str | None,
+        typer.Option(help="Run this as an MCP server; the gateway's UMI_MCP_COMMANDS must have the same words."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=REFERENCE", help="A variable for the command, its value as in --secret; repeatable."
+        ),
+    ] = None,
+    trust_hints: Annotated[
+        bool, typer.Option("--trust-hints", help="Believe the MCP server which of its tools change nothing.")
+    ] = False,
     base_url: Annotated[
         str | None, typer.Option(help="Where the tools are, in place of the document's servers.")
     ] = None,
@@ -53,7 +69,8 @@ def add(
         list[str] | None,
         typer.Option(
             metavar="SCHEME=REFERENCE",
-            help="Where the secret of a security scheme is: env:UMI_SECRET_NAME or file:NAME; repeatable.",
+            help="Where the secret of a security scheme is: env:UMI_SECRET_NAME or file:NAME; repeatable. For an MCP "
+            "server, the scheme is bearer or the name of a header.",
         ),
     ] = None,
     policy: Annotated[
@@ -64,11 +81,20 @@ def add(
     ] = None,
     gateway: GatewayUrl = "http://127.0.0.1:8000",
 ) -> None:
-    """Register a toolset from an OpenAPI document; one of that name is replaced."""
+    """Register a toolset from an OpenAPI document or an MCP server; one of that name is replaced."""
     body: dict[str, Any] = {"name": name, "allow": allow or [], **({"base_url": base_url} if base_url else {})}
     body["secrets"] = dict(_named(each) for each in secret or ())
     body |= {"policy": policy, "tool_policy": dict(_exception(each) for each in tool_policy or ())}
-    if source.startswith(("http://", "https://")):
+    if (source is None) == (mcp_command is None):
+        raise Failed("Give URL_OR_FILE, or --mcp-command.")
+    server: dict[str, Any] = {"trust_hints": True} if trust_hints else {}
+    if mcp_command is not None:
+        body["mcp"] = {**server, "command": shlex.split(mcp_command), "env": dict(_named(each) for each in env or ())}
+    elif mcp:
+        body["mcp"] = {**server, "url": source}
+    elif source is None:
+        raise AssertionError("either was given")
+    elif source.startswith(("http://", "https://")):
         body["url"] = source
     else:
         try:
@@ -98,5 +124,5 @@ def _exception(text: str) -> tuple[str, str]:
 def _named(text: str) -> tuple[str, str]:
     name, separator, reference = text.partition("=")
     if not separator or ":" not in reference:  # the text itself may be a secret: it is not repeated
-        raise Failed("--secret takes SCHEME=env:UMI_SECRET_NAME or SCHEME=file:NAME, never the secret itself.")
+        raise Failed("--secret and --env take NAME=env:UMI_SECRET_NAME or NAME=file:NAME, never the secret itself.")
     return name, reference

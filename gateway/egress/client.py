@@ -1,7 +1,8 @@
 """Sending one request to the outside: checked, limited, redirected, repeated where that is harmless."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlencode
@@ -99,7 +100,7 @@ class Egress:
         home = permission.check(url)
         for _ in range(limits.redirects + 1):
             origin = permission.check(url)
-            request = (_request if _leads_home(origin, home) else _bare_request)(outgoing, url)
+            request = (_request if leads_home(origin, home) else _bare_request)(outgoing, url)
             request.extensions["timeout"] = {"connect": limits.connect_seconds, "read": limits.read_seconds}
             answer = await self._tried(request, origin, permission, limits, deadline)
             target = answer.headers.get("location")
@@ -137,26 +138,45 @@ class Egress:
         """One request, one response. The transport is used without httpx's client, which would log the whole URL."""
         late = TimedOut(f"did not answer within {limits.seconds:g} s")
         async with self._hosts.slot(origin, deadline, late):
-            try:
+            with told(late):
                 response = await self._transport(permission.rules).handle_async_request(request)
                 response.request = request
                 try:
                     return Answer(response.status_code, response.headers, await read_body(response, limits.bytes))
                 finally:
                     await response.aclose()
-            except httpx.ReadTimeout as error:
-                raise late from error
-            except httpx.UnsupportedProtocol as error:  # what aiohttp says of a host such as 2130706433
-                raise Forbidden("leads to an address that cannot be read") from error
-            except SEND_ERRORS as error:
-                if is_connect_failure(error):
-                    raise NotReached("could not be reached: the connection failed") from error
-                raise NotReached("gave a response that could not be read: it broke off") from error
+
+    async def begin(self, request: httpx.Request, permission: Permission, late: TimedOut) -> httpx.Response:
+        """The head of the response to one request, as it is: not redirected, not repeated.
+
+        Whoever reads its body limits it, and reads inside `told`. Raises Forbidden, NotReached, or `late` when nothing
+        came within the request's own timeout.
+        """
+        permission.check(request.url)
+        with told(late):
+            response = await self._transport(permission.rules).handle_async_request(request)
+        response.request = request
+        return response
 
     def _transport(self, rules: frozenset[Rule]) -> AiohttpTransport:
         if rules not in self._transports:
             self._transports[rules] = guarded_transport(rules, self._connections, self._resolver)
         return self._transports[rules]
+
+
+@contextmanager
+def told(late: TimedOut) -> Generator[None]:
+    """Says in our own errors what the transport raises inside: `late`, Forbidden or NotReached."""
+    try:
+        yield
+    except httpx.ReadTimeout as error:
+        raise late from error
+    except httpx.UnsupportedProtocol as error:  # what aiohttp says of a host such as 2130706433
+        raise Forbidden("leads to an address that cannot be read") from error
+    except SEND_ERRORS as error:
+        if is_connect_failure(error):
+            raise NotReached("could not be reached: the connection failed") from error
+        raise NotReached("gave a response that could not be read: it broke off") from error
 
 
 def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -167,7 +187,7 @@ def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
         raise Forbidden("leads to an address that cannot be read") from error
 
 
-def _leads_home(origin: Origin, home: Origin) -> bool:
+def leads_home(origin: Origin, home: Origin) -> bool:
     """Whether a redirect stays where the request was made for, which also holds when it only goes over to https."""
     return origin == home or (origin == home._replace(scheme="https", port=443) and home.port == 80)
 

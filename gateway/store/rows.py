@@ -90,6 +90,14 @@ class RunRow(Frozen):
     outcome: Outcome | None
 
 
+class McpOptions(Frozen):
+    """How an MCP server is reached when it is not by the toolset's URL, and what is believed of it: see `McpBody`."""
+
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict[str, str])
+    trust_hints: bool = False
+
+
 class ToolsetOptions(Frozen):
     """What was said of a toolset beside its document: see `ToolsetBody`. Secrets are references, never values."""
 
@@ -100,6 +108,8 @@ class ToolsetOptions(Frozen):
     """Other documents that the document refers to, by URL; a text says why one could not be fetched."""
     policy: Policy = Policy.ALLOWED
     tool_policy: dict[str, Policy] = Field(default_factory=dict[str, Policy])
+    mcp: McpOptions | None = None
+    """For an MCP server, whose listing then is the document."""
 
 
 class ToolsetRow(Frozen):

@@ -15,7 +15,7 @@ from umi.trajectory import JsonObject
 
 _TEXT = {"type": "string"}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_OF_CLIENT = set(
+OF_CLIENT = set(
     "accept accept-encoding authorization connection content-length content-type cookie expect host keep-alive "
     "proxy-authorization te trailer transfer-encoding upgrade".split()
 )
@@ -89,7 +89,7 @@ def is_offered(name: str, place: Place, is_required: bool, losses: Losses) -> bo
             raise BadDocument(f"{name[:100]!r} cannot be the name of a {place}")
         losses.add("parameter left out", name)
         return False
-    if place is Place.HEADER and name.lower() in _OF_CLIENT:
+    if place is Place.HEADER and name.lower() in OF_CLIENT:
         if name.lower() not in ("accept", "content-type"):
             losses.add("header left to the client", name)
         return False

@@ -1,6 +1,7 @@
 """What became of each operation of a document, beside the operations themselves."""
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 
 from umi.errors import BadDocument
@@ -44,11 +45,21 @@ class Report(Frozen):
         """Those that came out so."""
         return [operation for operation in self.operations if operation.status in status]
 
+    def without(self, wrong: Mapping[str, str]) -> "Report":
+        """The same, but tools of these names are refused for these reasons."""
+        return Report(operations=tuple(_refused(entry, wrong) for entry in self.operations))
+
     @property
     def summary(self) -> str:
         """How many came out in which way, in one line."""
         counts = Counter(operation.status for operation in self.operations)
         return ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in Status if counts[status])
+
+
+def _refused(entry: OperationReport, wrong: Mapping[str, str]) -> OperationReport:
+    if entry.name is None or entry.name not in wrong:
+        return entry
+    return entry.model_copy(update={"status": Status.REFUSED, "losses": (), "reason": wrong[entry.name]})
 
 
 class Imported(Frozen):

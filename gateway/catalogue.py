@@ -1,0 +1,124 @@
+"""Tools as a run sees them: what a tool is, the toolset it belongs to, and the catalogue of all that may be offered."""
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, Self
+
+from gateway.egress.permission import Permission
+from gateway.policy import Decision
+from gateway.retrieval import Retriever
+from gateway.store import ToolsetRow
+from umi.errors import UnknownTool
+from umi.mcp import McpRequest
+from umi.openapi import HttpRequest, Report
+from umi.trajectory import JsonObject, ToolSpec
+
+Sent = HttpRequest | McpRequest
+"""What goes out for a call: an HTTP request to an OpenAPI operation, or a `tools/call` to an MCP server."""
+
+
+class Tool(Protocol):
+    """A tool of either kind (`HttpTool`, `McpTool`)."""
+
+    @property
+    def name(self) -> str:
+        """The name that models use."""
+        ...
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What models see."""
+        ...
+
+    @property
+    def toolset(self) -> str:
+        """The toolset it belongs to."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, or the one of MCP."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The path under the toolset's address, or the MCP server's name for it."""
+        ...
+
+    @property
+    def search_text(self) -> str:
+        """All words of it, for retrieval."""
+        ...
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether calling it changes nothing, as far as that may be relied on: what policies ask."""
+        ...
+
+    @property
+    def decision(self) -> Decision:
+        """What its toolset's policy says of calling it."""
+        ...
+
+    def decided(self, decision: Decision) -> Self:
+        """The tool under that decision."""
+        ...
+
+    def may_repeat(self, request: Sent) -> bool:
+        """Whether `request` can be sent twice without doing more than once: what is asked after a crash."""
+        ...
+
+    def request(self, arguments: JsonObject) -> Sent:
+        """What to send for a call. Raises CallRejected saying what to fix when the arguments break the schema."""
+        ...
+
+
+@dataclass(frozen=True)
+class Toolset:
+    """A registered toolset and its tools, in its own order. `report` also tells of what became no tool."""
+
+    row: ToolsetRow
+    tools: tuple[Tool, ...]
+    address: str
+    """Where it is: a URL, or a command line."""
+    permission: Permission
+    """Where its requests may go."""
+    report: Report = field(default_factory=Report)
+    withheld: tuple[str, ...] = ()
+    """Names of the tools that its policy denies."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All tools at one moment. A run keeps the catalogue it began with."""
+
+    toolsets: dict[str, Toolset] = field(default_factory=dict[str, Toolset])
+
+    @cached_property
+    def tools(self) -> dict[str, Tool]:
+        """By name, in order of registration."""
+        return {tool.name: tool for toolset in self.toolsets.values() for tool in toolset.tools}
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """The index over all tools."""
+        return Retriever({name: tool.search_text for name, tool in self.tools.items()})
+
+    def offer(self, query: str, names: Sequence[str] | None, k: int) -> dict[str, Tool]:
+        """At most `k` tools for `query` among those named (all, when None). Raises UnknownTool."""
+        if unknown := [name for name in names or () if name not in self.tools]:
+            raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
+        wanted = None if names is None else [name for name in self.tools if name in names]
+        return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
+
+    def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:
+        """At most `k` tools beside those `offered` that fit `need`, the planner's words for what it misses.
+
+        Tools that it calls by name come first; none when nothing fits.
+        """
+        others = [name for name in self.tools if name not in offered]
+        named = [name for name in others if re.search(rf"\b{re.escape(name)}\b", need)]
+        fitting = self.retriever.fitting(need.replace("_", " "), k, others)
+        return {name: self.tools[name] for name in list(dict.fromkeys([*named, *fitting]))[:k]}

@@ -1,0 +1,101 @@
+"""Tools of an MCP server as tools.
+
+What a server says of its own tools are hints that nobody has checked. `readOnlyHint` and `idempotentHint` are believed
+when a call could be repeated after a crash: a server that lies there only gets its own call twice. Whether a call
+changes nothing, which decides what a policy lets through, is believed only of a server whose registration says so
+(`trust_hints`); of all others every tool counts as one that changes something.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from gateway import validation
+from gateway.catalogue import Sent, Toolset
+from gateway.egress.permission import Permission
+from gateway.mcp.servers import Remote, Server, server_of
+from gateway.policy import Decision
+from gateway.store import ToolsetRow
+from umi.errors import BadDocument
+from umi.mcp import METHOD, McpOperation, McpRequest, build_call, import_listing
+from umi.openapi import Status
+from umi.trajectory import JsonObject, ToolSpec
+
+
+@dataclass(frozen=True)
+class McpTool:
+    """A tool, the toolset it belongs to, and the server that has it."""
+
+    operation: McpOperation
+    toolset: str
+    server: Server
+    trusts_hints: bool = False
+    decision: Decision = Decision.ALLOW
+
+    @property
+    def name(self) -> str:
+        """The name that models use."""
+        return self.operation.tool.name
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What models see."""
+        return self.operation.tool
+
+    @property
+    def method(self) -> str:
+        """The method of MCP that calls it."""
+        return METHOD
+
+    @property
+    def path(self) -> str:
+        """The server's name for it."""
+        return self.operation.name
+
+    @property
+    def search_text(self) -> str:
+        """All words of it, for retrieval."""
+        return self.operation.search_text
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether calling it changes nothing, according to a server that is trusted in this."""
+        return self.trusts_hints and self.operation.says_read_only
+
+    def decided(self, decision: Decision) -> Self:
+        """The tool under that decision of its policy."""
+        return replace(self, decision=decision)
+
+    def may_repeat(self, request: Sent) -> bool:
+        """Whether the server says that another such call does no more than the first."""
+        is_same = isinstance(request, McpRequest) and request.tool == self.operation.name
+        return is_same and (self.operation.says_read_only or self.operation.says_idempotent)
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validation.validator(self.operation.tool.parameters)
+
+    def request(self, arguments: JsonObject) -> McpRequest:
+        """The call. Raises CallRejected saying what to fix when the arguments break the schema."""
+        validation.check(self._validator, arguments)
+        return build_call(self.operation, arguments, self.server.shown)
+
+
+def read_listing(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
+    """The usable tools of a server's listing, kept as the row's document, and what became of the others.
+
+    Raises BadDocument if there are none, BadInput for what the registration must not say.
+    """
+    assert row.options.mcp is not None
+    server = server_of(row, trusted)
+    listed = import_listing(row.document.get("tools"))
+    wrong = validation.schema_errors(operation.tool for operation in listed.operations)
+    report = listed.report.without(wrong)
+    trusts = row.options.mcp.trust_hints
+    tools = [McpTool(each, row.name, server, trusts) for each in listed.operations if each.tool.name not in wrong]
+    if not tools:
+        first = report.of(Status.REFUSED)[0]
+        raise BadDocument(f"no tool is usable; {first.path}: {first.reason}", "document")
+    allowed = server.permission if isinstance(server, Remote) else Permission(frozenset())
+    return Toolset(row, tuple(tools), server.shown, allowed, report)
