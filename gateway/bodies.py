@@ -2,9 +2,9 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.store import RunRow
+from gateway.store import Delivery, RunRow
 from gateway.store.rows import NAME
 from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
@@ -22,6 +22,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _without_user(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not hold a user name or password")
+    return url
+
+
+class Webhook(Body):
+    """Who is to be told that a run has ended."""
+
+    url: Annotated[AnyHttpUrl, Field(max_length=2048), AfterValidator(_without_user)]
+
+
 class QueryBody(Body):
     """A query for the agent."""
 
@@ -34,10 +46,16 @@ class QueryBody(Body):
     stream: bool = Field(False, description="Answer with server-sent events as the run goes on.")
     background: bool = Field(False, description="Answer at once with 202 and the run's id; look at the run later.")
 
+    webhook: Webhook | None = Field(
+        None, description="With `background`: a signed POST goes there when the run has ended."
+    )
+
     @model_validator(mode="after")
     def _one_way_of_answering(self) -> Self:
         if self.stream and self.background:
             raise ValueError("choose one of stream and background")
+        if self.webhook is not None and not self.background:
+            raise ValueError('a webhook is for a run in the background: add "background": true')
         return self
 
 
@@ -48,13 +66,20 @@ class RunList(BaseModel):
     next: str | None = None
 
 
+class DeliveryList(BaseModel):
+    """A page of webhooks, those of the newest runs first. `next` is the cursor of the page that follows, if any."""
+
+    webhooks: list[Delivery]
+    next: str | None = None
+
+
 class ToolsetBody(Body):
     """A toolset to register: the address of an OpenAPI document, or the document itself."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = None
+    url: Annotated[AnyHttpUrl, Field(max_length=2048), AfterValidator(_without_user)] | None = None
     document: JsonObject | None = None
-    base_url: Annotated[AnyHttpUrl, Field(max_length=2048)] | None = Field(
+    base_url: Annotated[AnyHttpUrl, Field(max_length=2048), AfterValidator(_without_user)] | None = Field(
         None, description="Where the operations' paths are appended, in place of the document's servers."
     )
 
@@ -69,13 +94,6 @@ class ToolsetBody(Body):
         description="Security scheme of the document to where its secret is: env:UMI_SECRET_NAME, or file:NAME in the "
         "gateway's directory of secrets. Basic authentication and OAuth 2 take user:password and id:secret.",
     )
-
-    @field_validator("url", "base_url")
-    @classmethod
-    def _without_user(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
-        if url is not None and (url.username is not None or url.password is not None):
-            raise ValueError("must not hold a user name or password")
-        return url
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

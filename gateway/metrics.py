@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.events import Outcome, ToolOutcome
+from gateway.store.rows import DeliveryState
 from umi.errors import RoleOverloaded
 from umi.roles import Role
 
@@ -28,6 +29,13 @@ class Metrics:
         )
         self._tools = Histogram(
             "umi_tool_seconds", "Time of a tool call.", ["toolset", "outcome"], registry=self.registry, buckets=_SECONDS
+        )
+        self._webhooks = Histogram(
+            "umi_webhook_seconds",
+            "Time of an attempt to send a webhook; pending: to be tried again.",
+            ["state"],
+            registry=self.registry,
+            buckets=_SECONDS,
         )
         for outcome in Outcome:
             self._runs.labels(outcome)
@@ -68,6 +76,10 @@ class Metrics:
     def tool(self, toolset: str, outcome: ToolOutcome, seconds: float) -> None:
         """A tool call ended."""
         self._tools.labels(toolset, outcome).observe(seconds)
+
+    def webhook(self, state: DeliveryState, seconds: float) -> None:
+        """An attempt to send a webhook ended, and left it in that state."""
+        self._webhooks.labels(state).observe(seconds)
 
     def forget_toolset(self, toolset: str) -> None:
         """Drop the series of a toolset that is no more."""

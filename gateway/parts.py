@@ -22,6 +22,7 @@ from gateway.store import Store
 from gateway.toolsets import Registry
 from gateway.transport import create_client
 from gateway.turns import Turns
+from gateway.webhooks.sending import Webhooks
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Gateway:
     registry: Registry
     roles: Roles
     runs: Runs
+    webhooks: Webhooks
     egress: Egress
 
 
@@ -50,13 +52,18 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
+        # Of their own: a receiver that is down must not keep tools at the same host from being called.
+        receivers = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
+        post = await stack.enter_async_context(Egress(receivers, settings.role_connections))
+        webhooks = Webhooks(store.webhooks, store.runs, post, metrics, settings.webhook_terms)
+        await stack.enter_async_context(webhooks)
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
         dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
         loop = Loop(roles, dispatcher, metrics)
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress)
+        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, webhooks, egress)
 
 
 def _current(request: Request) -> Gateway:

@@ -74,10 +74,12 @@ class Runs:
         deadline_seconds: float,
         claim: Claim | None = None,
         catalogue: Catalogue | None = None,
+        webhook: str | None = None,
     ) -> str:
         """Begin a run for whoever has `key` and return its id; its first event is stored by then.
 
         More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
+        `webhook` is the URL that is told of the run's end.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
         when that claim was for another request, and TooMany when the key's limits leave no room.
         """
@@ -89,7 +91,7 @@ class Runs:
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
         )
-        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease)
+        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease, webhook)
         if isinstance(taken, Exceeded):
             raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
         if taken is not None:

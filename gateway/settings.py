@@ -4,15 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AnyHttpUrl, Field, field_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
+from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
 from umi.roles import Role
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Pause = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -76,16 +78,32 @@ class Settings(BaseSettings):
     max_toolsets: int = Field(default=100, ge=1, description="How many toolsets a tenant may register.")
     max_body_bytes: int = Field(default=2_000_000, ge=1, description="Request bodies larger than this answer 413.")
 
+    webhook_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="What the tenants' signing secrets are derived from, the same for all gateways on a database; "
+        "without it there are no webhooks. `openssl rand -base64 32` makes one.",
+    )
+    webhook_seconds: float = Field(default=15.0, gt=0, le=60, description="Time for one attempt to send a webhook.")
+    webhook_pauses: Annotated[tuple[Pause, ...], NoDecode] = Field(
+        default=(5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Seconds after each failed attempt, separated by commas; one attempt more, and it is given up.",
+    )
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts and networks, separated by commas, that webhooks may go to though they are not public.",
+    )
+
     secrets_directory: Path | None = Field(
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
     )
 
-    @field_validator("tool_allow", mode="before")
+    @field_validator("tool_allow", "webhook_allow", "webhook_pauses", mode="before")
     @classmethod
     def _listed(cls, given: object) -> object:
         return [entry for entry in given.replace(",", " ").split() if entry] if isinstance(given, str) else given
 
-    @field_validator("tool_allow")
+    @field_validator("tool_allow", "webhook_allow")
     @classmethod
     def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         for entry in entries:
@@ -110,6 +128,12 @@ class Settings(BaseSettings):
     def document_limits(self) -> Limits:
         """Of fetching one toolset document."""
         return replace(self.tool_limits, seconds=self.document_seconds, bytes=self.document_bytes)
+
+    @property
+    def webhook_terms(self) -> Terms:
+        """How webhooks are sent."""
+        key = self.webhook_key.get_secret_value().encode() if self.webhook_key else None
+        return Terms(key, self.webhook_seconds, self.webhook_pauses, self.webhook_allow)
 
     @property
     def role_urls(self) -> dict[Role, str]:

@@ -9,12 +9,10 @@ from rich.table import Table
 
 from gateway.cli.api import Api
 from gateway.cli.ask import plain, show_event
-from gateway.cli.common import DatabaseUrl, GatewayUrl, opened
+from gateway.cli.common import LOCAL, DatabaseUrl, GatewayUrl, RunId, opened
 from gateway.store import retention
 
 app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended, and ways to stop and to forget it.")
-LOCAL = "http://127.0.0.1:8000"
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
 
 
 @app.command(name="list")

@@ -4,7 +4,7 @@
     runs.py        runs, their logs, leases and claims                 rows.py        rows as the others see them
     following.py   waiting for events that are not there yet           retention.py   forgetting old runs
     toolsets.py    registered toolsets                                 migrations/    how the tables came about
-    keys.py        API keys and what they have used
+    keys.py        API keys and what they have used                    webhooks.py    what is to be told when runs end
 
 Whatever asks the database raises SQLAlchemyError when that fails.
 """
@@ -17,6 +17,9 @@ from gateway.store.rows import (
     LOCAL,
     Claim,
     Claimed,
+    Delivery,
+    DeliveryState,
+    Due,
     Exceeded,
     Key,
     Lease,
@@ -28,12 +31,16 @@ from gateway.store.rows import (
 )
 from gateway.store.runs import RunStore
 from gateway.store.toolsets import ToolsetStore
+from gateway.store.webhooks import WebhookStore
 
 __all__ = [
     "LOCAL",
     "Claim",
     "Claimed",
     "Database",
+    "Delivery",
+    "DeliveryState",
+    "Due",
     "Exceeded",
     "Key",
     "Keys",
@@ -46,6 +53,7 @@ __all__ = [
     "ToolsetOptions",
     "ToolsetRow",
     "ToolsetStore",
+    "WebhookStore",
     "digest",
 ]
 
@@ -58,6 +66,7 @@ class Store:
         self.runs = RunStore(self.database)
         self.toolsets = ToolsetStore(self.database)
         self.keys = Keys(self.database)
+        self.webhooks = WebhookStore(self.database)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()

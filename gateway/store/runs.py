@@ -16,6 +16,7 @@ from gateway.store.database import Database, upsert
 from gateway.store.following import Following
 from gateway.store.keys import add_usage, excess
 from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
+from gateway.store.webhooks import arm, await_end
 
 _runs, _events, _claims = tables.runs, tables.events, tables.claims
 
@@ -40,8 +41,10 @@ class RunStore:
     async def __aexit__(self, *_: object) -> None:
         await self._following.__aexit__()
 
-    async def create(self, event: Event, key: Key, claim: Claim | None, lease: Lease) -> Claimed | Exceeded | None:
-        """Store a run's first event, its lease and its claim, for whoever has `key`.
+    async def create(
+        self, event: Event, key: Key, claim: Claim | None, lease: Lease, webhook: str | None = None
+    ) -> Claimed | Exceeded | None:
+        """Store a run's first event, its lease, its claim and its webhook, for whoever has `key`.
 
         Nothing is stored when the claim was made before (returns whose it is), or when the key's limits leave no room.
         """
@@ -67,6 +70,8 @@ class RunStore:
             }
             connection.execute(_runs.insert().values(row))
             connection.execute(_events.insert().values(_row(event)))
+            if webhook is not None:
+                await_end(connection, event.run_id, webhook, event.at)
             return None
 
         done = await self._database.write(statement)
@@ -189,7 +194,7 @@ class RunStore:
         """Forget a run and its events."""
 
         def statement(connection: sa.Connection) -> None:
-            for table, column in ((_events, _events.c.run_id), (_claims, _claims.c.run_id), (_runs, _runs.c.id)):
+            for table, column in tables.OF_A_RUN:
                 connection.execute(table.delete().where(column == run_id))
 
         await self._database.write(statement)
@@ -210,6 +215,7 @@ def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]
     if ended:
         end = _runs.update().where(_runs.c.id == sa.bindparam("ended"))
         connection.execute(end.values(outcome=sa.bindparam("how"), owner=None, until=None), ended)
+        arm(connection, [run["ended"] for run in ended], time.time())
     add_usage(connection, ((keys[event.run_id], _tokens(event)) for event in events), time.time())
     return results
 
