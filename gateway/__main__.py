@@ -8,11 +8,13 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway import tracing
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.store import Database
 from gateway.store.database import first_line
 from gateway.store.keys import has_any
+from umi import logs
 
 
 def main() -> None:
@@ -36,9 +38,19 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    logs.configure(settings.log_level, settings.log)
+    end_traces = tracing.start("umi-gateway")
     # Streams of unfinished runs would hold the shutdown up for ever.
     drain = math.ceil(settings.drain_seconds)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=drain)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=drain,
+        log_config=None,
+        log_level=settings.log_level,
+    )
+    end_traces()
 
 
 def is_loopback(host: str) -> bool:

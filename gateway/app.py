@@ -10,6 +10,7 @@ from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
 from gateway.settings import Settings
+from gateway.tracing import Joined
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -25,6 +26,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="UMi gateway", description="A tool-using agent of three small LLMs.", lifespan=lifespan)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     app.add_middleware(Guard)
+    app.add_middleware(Joined)
     problems.install(app)
     for routes in (routes_runs, routes_webhooks, routes_toolsets, routes_health):
         app.include_router(routes.router)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway import tracing
 from gateway.dispatch import Dispatcher, Reply
 from gateway.egress.retries import SAFE
 from gateway.events import Called, Observed, Offered, Outcome, Payload, Planned, RunCompleted, ToolOutcome
@@ -19,6 +20,7 @@ from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.toolsets import Catalogue, Tool
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
+from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
@@ -167,7 +169,7 @@ class _Run:
             await self._emit(event)
             return reply.call, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
         await self._emit(event)
-        answer = await self._dispatcher.send(request, tool.permission, tool.keys)
+        answer = await self._send(step, reply.call, request, tool)
         self._metrics.tool(tool.toolset, answer.outcome, answer.seconds)
         return reply.call, answer
 
@@ -178,7 +180,15 @@ class _Run:
         tool = self._tools.get(called.call.tool)
         if called.request.method not in SAFE or tool is None:
             return called.call, Reply(UNKNOWN, ToolOutcome.UNKNOWN)
-        return called.call, await self._dispatcher.send(called.request, tool.permission, tool.keys)
+        return called.call, await self._send(called.step, called.call, called.request, tool)
+
+    async def _send(self, step: int, call: Call, request: HttpRequest, tool: Tool) -> Reply:
+        """Send a call that is stored. The trace's header is not: sent again, the call belongs to another span."""
+        with tracing.tool(tool.name, tool.toolset, f"{self._job.run_id}-{step}", call.arguments) as answered:
+            traced = request.model_copy(update={"headers": {**tracing.headers_for_tools(), **request.headers}})
+            reply = await self._dispatcher.send(traced, tool.permission, tool.keys)
+            answered(reply.outcome, reply.status, reply.observation)
+        return reply
 
     async def _observe(self, step: int, call: Call, reply: Reply) -> None:
         key = seen_key(call, reply.observation)

@@ -15,6 +15,7 @@ from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
 from gateway.loop import Loop
 from gateway.metrics import Metrics
+from gateway.redaction import redacted
 from gateway.roles import Roles
 from gateway.runs import Runs
 from gateway.settings import Settings
@@ -47,6 +48,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         metrics = Metrics()
         store = await stack.enter_async_context(Store(settings.database))
         secrets = Secrets(settings.secrets_directory)
+        stack.enter_context(redacted(secrets))
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
         registry = await stack.enter_async_context(kept)
         role_client = await stack.enter_async_context(create_client(settings.role_connections))

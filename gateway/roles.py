@@ -7,6 +7,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
+from gateway import tracing
 from gateway.metrics import Metrics
 from gateway.transport import SEND_ERRORS, is_connect_failure
 from umi.errors import (
@@ -74,8 +75,10 @@ class Roles:
         while True:
             started = clock()
             try:
-                with self._metrics.role(role):
-                    return kind.model_validate_json((await self._post(role, body)).content)
+                with self._metrics.role(role), tracing.role(role, version) as answered:
+                    reply = kind.model_validate_json((await self._post(role, body)).content)
+                    answered(reply)
+                    return reply
             except ValidationError as error:
                 wrong = error.errors(include_url=False, include_input=False)[0]
                 where = ".".join(str(part) for part in wrong["loc"])
@@ -92,7 +95,7 @@ class Roles:
                 await asyncio.sleep(max(0.0, _PAUSE - (clock() - started)))
 
     async def _post(self, role: Role, body: str) -> httpx.Response:
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **tracing.headers()}
         try:
             response = await self._client.post(self._urls[role] + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:

@@ -22,7 +22,9 @@ from gateway.past import Past, past_of, tools_of
 from gateway.problems import Conflict, NotStored, TooMany
 from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
 from gateway.toolsets import Catalogue, Tool
+from gateway.tracing import RunSpan
 from gateway.turns import Turns
+from umi import logs
 
 _log = logging.getLogger("umi.gateway")
 _MOMENT = 0.5
@@ -59,10 +61,13 @@ class Runs:
         self._is_leaving = True
         if self._running:
             await asyncio.wait([run.task for run in self._running.values()], timeout=self._drain_seconds)
-        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in self._running.values())]
+        left = list(self._running.values())
+        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in left)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for run in left:
+            run.log.span.left()
         await self._store.release(self._owner)
 
     async def start(
@@ -84,12 +89,14 @@ class Runs:
         when that claim was for another request, and TooMany when the key's limits leave no room.
         """
         run_id = uuid.uuid4().hex
+        span = RunSpan.begin(run_id, key.tenant, query)
         created = RunCreated(
             query=query,
             tools=list(tools),
             max_steps=max_steps,
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
+            traceparent=span.traceparent,
         )
         taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease, webhook)
         if isinstance(taken, Exceeded):
@@ -98,7 +105,7 @@ class Runs:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), key.tenant, 1)
+        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue), key.tenant, span, 1)
         return run_id
 
     async def finished(self, run_id: str) -> None:
@@ -170,14 +177,17 @@ class Runs:
         tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
         left = events[0].at + created.deadline_seconds - time.time()
         job = Job(run.run_id, created.query, tools, created.max_steps, left, known if created.may_add else None)
-        _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
-        self._begin(job, run.tenant, events[-1].seq + 1, past_of(job.trajectory, events))
+        with logs.bound(run_id=run.run_id, tenant=run.tenant):
+            _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
+        span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
+        self._begin(job, run.tenant, span, events[-1].seq + 1, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, tenant: str, seq: int, past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._owner, self._store, self._metrics, seq)
-        task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
-        run = self._running[job.run_id] = _Run(task, log)
-        task.add_done_callback(lambda _: self._over(job.run_id, run))
+    def _begin(self, job: Job, tenant: str, span: RunSpan, seq: int, past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, seq)
+        with logs.bound(run_id=job.run_id, tenant=tenant, trace_id=span.trace_id), span.current():
+            task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
+            run = self._running[job.run_id] = _Run(task, log)
+            task.add_done_callback(lambda _: self._over(job.run_id, run))
 
     async def _go(self, job: Job, tenant: str, log: "_Log", past: Past | None) -> None:
         """Wait for the run's turn and take it. Waiting is a part of the run's time."""
@@ -199,15 +209,19 @@ class Runs:
         """A run's task has ended. One that could not store its events is left: its lease lapses, its log is whole."""
         if self._running.get(run_id) is run:
             del self._running[run_id]
-        if not run.task.cancelled() and (error := run.task.exception()):
+        if run.task.cancelled():
+            return
+        run.log.span.left()
+        if error := run.task.exception():
             _log.error("run %s does not go on here: %s", run_id, error, exc_info=error)
 
 
 class _Log:
     """Numbers a run's events, from `seq` on. After one that was not stored there is no next: it would leave a gap."""
 
-    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, seq: int) -> None:
+    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, seq: int) -> None:
         self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
+        self.span = span
         self._broken: NotStored | None = None
         self.has_ended = False
 
@@ -229,6 +243,8 @@ class _Log:
             raise
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome)
+            self.span.completed(payload)
+            _log.info("run %s: %s after %.3f s", self._run_id, payload.outcome, payload.seconds)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -11,6 +11,7 @@ from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
 from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
+from umi.logs import Style
 from umi.roles import Role
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -25,6 +26,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     database: str = Field(default="sqlite:///var/umi.db", description="SQLite file or PostgreSQL database (URL).")
+    log: Style | None = Field(
+        default=None, description="Log lines as json or text; when absent, text on a terminal and json otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
     max_running: int = Field(
         default=1024, ge=1, description="Runs that go on at once; more wait, and tenants with few of them go first."
     )

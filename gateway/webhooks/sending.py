@@ -22,6 +22,7 @@ from gateway.store import DeliveryState, Due, RunStore, WebhookStore
 from gateway.views import fold
 from gateway.webhooks import signing
 from gateway.webhooks.terms import Terms
+from umi import logs
 from umi.errors import BadInput, Forbidden, NoResponse, TooLarge
 
 _log = logging.getLogger("umi.gateway")
@@ -99,6 +100,10 @@ class Webhooks:
             _log.error("%s: what became of it is not known; it is sent again", task.get_name(), exc_info=error)
 
     async def _attempt(self, key: bytes, due: Due) -> None:
+        with logs.bound(run_id=due.run_id, tenant=due.tenant):
+            await self._tell(key, due)
+
+    async def _tell(self, key: bytes, due: Due) -> None:
         started = time.monotonic()
         events, current = await self._runs.events(due.run_id), await self._store.secret(due.tenant)
         if not events or current is None:
