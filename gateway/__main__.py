@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import signal
 import sys
 
 import uvicorn
@@ -40,6 +41,7 @@ def main() -> None:
         sys.exit(2)
     logs.configure(settings.log_level, settings.log)
     end_traces = tracing.start("umi-gateway")
+    signal.signal(signal.SIGTERM, _already_handled)
     # Streams of unfinished runs would hold the shutdown up for ever.
     drain = math.ceil(settings.drain_seconds)
     uvicorn.run(
@@ -51,6 +53,10 @@ def main() -> None:
         log_level=settings.log_level,
     )
     end_traces()
+
+
+def _already_handled(number: int, frame: object) -> None:
+    """uvicorn has stopped the server for this signal and raises it again; the last spans are still to be sent."""
 
 
 def is_loopback(host: str) -> bool:

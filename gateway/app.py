@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import openai, problems, routes_health, routes_runs, routes_toolsets, routes_webhooks
+from gateway import openai, problems, routes_export, routes_health, routes_runs, routes_toolsets, routes_webhooks
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Guard)
     app.add_middleware(Joined)
     problems.install(app)
-    for routes in (routes_runs, routes_webhooks, routes_toolsets, routes_health):
+    for routes in (routes_export, routes_runs, routes_webhooks, routes_toolsets, routes_health):
         app.include_router(routes.router)
     openai.install(app)
     return app

@@ -5,6 +5,7 @@
     following.py   waiting for events that are not there yet           retention.py   forgetting old runs
     toolsets.py    registered toolsets                                 migrations/    how the tables came about
     keys.py        API keys and what they have used                    webhooks.py    what is to be told when runs end
+    export.py      reading many runs
 
 Whatever asks the database raises SQLAlchemyError when that fails.
 """
@@ -25,6 +26,7 @@ from gateway.store.rows import (
     Lease,
     RunRow,
     Scope,
+    Selection,
     Taken,
     ToolsetOptions,
     ToolsetRow,
@@ -48,6 +50,7 @@ __all__ = [
     "RunRow",
     "RunStore",
     "Scope",
+    "Selection",
     "Store",
     "Taken",
     "ToolsetOptions",

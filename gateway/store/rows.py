@@ -88,6 +88,15 @@ class RunRow(Frozen):
     outcome: Outcome | None
 
 
+class Selection(Frozen):
+    """Which of a tenant's runs; `since` and `until` (seconds since the epoch) are about when they began."""
+
+    tenant: str
+    since: float | None = None
+    until: float | None = None
+    outcome: Outcome | None = None
+
+
 class DeliveryState(StrEnum):
     """Where a run's webhook stands."""
 

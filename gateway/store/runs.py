@@ -144,12 +144,12 @@ class RunStore:
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
         chosen = _events.select().where(_events.c.run_id == run_id, _events.c.seq > after).order_by(_events.c.seq)
-        return await self._database.read(lambda connection: _read(connection, chosen))
+        return await self._database.read(lambda connection: read_events(connection, chosen))
 
     async def events_of(self, tenant: str, run_id: str) -> list[Event]:
         """The run's events; empty when the tenant has no such run."""
         chosen = _events.select().join(_runs).where(_runs.c.id == run_id, _runs.c.tenant == tenant)
-        return await self._database.read(lambda connection: _read(connection, chosen.order_by(_events.c.seq)))
+        return await self._database.read(lambda connection: read_events(connection, chosen.order_by(_events.c.seq)))
 
     async def follow(self, run_id: str, after: int = -1, patience: float = 10.0) -> AsyncIterator[Event | None]:
         """Replay, then wait for more until the run's last event; None after every `patience` seconds of silence.
@@ -226,7 +226,8 @@ def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None
     return None if row is None else Claimed(key=row["key"], digest=row["digest"], run_id=row["run_id"])
 
 
-def _read(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
+def read_events(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
+    """The events that `chosen` selects."""
     rows = connection.execute(chosen).mappings()
     return [Event(**{**row, "data": json.loads(row["data"])}) for row in rows]
 

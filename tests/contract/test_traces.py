@@ -235,14 +235,13 @@ def test_a_gateway_sends_its_spans_to_the_collector_that_the_environment_names(t
         world.script.calls = [call("plus", a=2, b=3)]
         endpoint = stack.enter_context(serve(collector))
         with gateway(world, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as (client, process):
-            run = client.post("/v1/queries", json={"query": QUERY}).json()
+            run = client.post("/v1/queries", json={"query": QUERY, "tools": ["plus"]}).json()
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     found = [ExportTraceServiceRequest.FromString(body).resource_spans for body in received]
     spans = [span for groups in found for group in groups for scope in group.scope_spans for span in scope.spans]
-    services = {value.value.string_value for groups in found for group in groups for value in group.resource.attributes
-                if value.key == "service.name"}  # fmt: skip
-    assert services == {"umi-gateway"}
+    named = [value for groups in found for group in groups for value in group.resource.attributes]
+    assert {each.value.string_value for each in named if each.key == "service.name"} == {"umi-gateway"}
     [root] = [span for span in spans if span.name == "invoke_agent umi"]
     log = next(path for path in tmp_path.glob("*.log") if path.stat().st_size)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -261,7 +260,7 @@ def test_without_a_collector_nothing_is_recorded_and_tools_are_told_nothing(tmp_
         world.script.calls = [call("plus", a=2, b=3)]
         with gateway(world, tmp_path) as (client, _):
             headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-            run = client.post("/v1/queries", json={"query": QUERY}, headers=headers).json()
+            run = client.post("/v1/queries", json={"query": QUERY, "tools": ["plus"]}, headers=headers).json()
             events = client.get(f"/v1/runs/{run['run_id']}/events").text
     assert len(tools.headers) == 1 and "traceparent" not in tools.headers[0]
     assert '"traceparent":null' in events.replace(" ", "")
