@@ -78,6 +78,7 @@ class Roles:
                 with self._metrics.role(role), tracing.role(role, version) as answered:
                     reply = kind.model_validate_json((await self._post(role, body)).content)
                     answered(reply)
+                    self._metrics.answered(role, reply.usage)
                     return reply
             except ValidationError as error:
                 wrong = error.errors(include_url=False, include_input=False)[0]

@@ -242,7 +242,7 @@ class _Log:
             self._broken = error
             raise
         if isinstance(payload, RunCompleted):
-            self._metrics.completed(payload.outcome)
+            self._metrics.completed(payload.outcome, payload.seconds)
             self.span.completed(payload)
             _log.info("run %s: %s after %.3f s", self._run_id, payload.outcome, payload.seconds)
 

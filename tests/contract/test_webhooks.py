@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from gateway.webhooks import signing
 from gateway.webhooks.sending import Webhooks
 from gateway.webhooks.terms import Terms
 from tests.contract.test_store import FOR_LONG, begin, completed
+from tests.contract.test_survival import gateway, wait
 from tests.fakes import call, serve
 from tests.outside import Names, outside
 from tests.world import World
@@ -257,6 +259,22 @@ def test_a_cancelled_run_is_told_as_well_and_two_gateways_send_it_once(told: Tol
     time.sleep(0.7)
     sent = [headers["webhook-id"] for headers, _ in told.receiver.received]
     assert len(sent) == len(set(sent)) == 9
+
+
+def test_a_webhook_survives_its_gateway_and_is_sent_by_the_next(told: Told, tmp_path: Path) -> None:
+    told.receiver.answers = [Response(status_code=503)]
+    settings = {"UMI_WEBHOOK_KEY": MASTER, "UMI_WEBHOOK_ALLOW": "127.0.0.1", "UMI_WEBHOOK_PAUSES": "2,2"}
+    world = copy(told.world)
+    world.database = f"sqlite:///{tmp_path}/umi.db"  # one that no other gateway looks at
+    secret = rotate(world.database)
+    with gateway(world, tmp_path, **settings) as (client, process):
+        client.post("/v1/toolsets", json={"name": "test", "url": f"{world.tools}/openapi.json"})
+        run_id = Told(world, client, told.receiver, told.url, secret).begin()
+        wait(lambda: client.get(f"/v1/runs/{run_id}/webhook").json()["status"] == 503)
+        process.kill()
+    with gateway(world, tmp_path, **settings) as (client, _):
+        Told(world, client, told.receiver, told.url, secret).delivery(run_id, "delivered")
+    assert [headers["webhook-id"] for headers, _ in told.receiver.received] == [f"msg_{run_id}"] * 2
 
 
 @pytest.fixture
