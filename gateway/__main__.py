@@ -1,5 +1,6 @@
 """Serve the gateway: python -m gateway. Settings come from the environment, see gateway/settings.py."""
 
+import contextlib
 import ipaddress
 import math
 import signal
@@ -41,22 +42,29 @@ def main() -> None:
         sys.exit(2)
     logs.configure(settings.log_level, settings.log)
     end_traces = tracing.start("umi-gateway")
-    signal.signal(signal.SIGTERM, _already_handled)
     # Streams of unfinished runs would hold the shutdown up for ever.
     drain = math.ceil(settings.drain_seconds)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=drain,
-        log_config=None,
-        log_level=settings.log_level,
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=drain,
+            log_config=None,
+            log_level=settings.log_level,
+        )
     )
+
+    def stop(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signals again that it stopped for; the last spans are still to be sent.
+    signal.signal(signal.SIGTERM, stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
     end_traces()
-
-
-def _already_handled(number: int, frame: object) -> None:
-    """uvicorn has stopped the server for this signal and raises it again; the last spans are still to be sent."""
+    if not server.started:
+        sys.exit(1)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """Runs as lines of JSON, for whoever keeps or learns from them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -38,7 +38,7 @@ async def export(
     return StreamingResponse(_lines(gateway, selection, specs), media_type=_TYPE)
 
 
-async def _lines(gateway: Gateway, selection: Selection, specs: dict[str, object]) -> AsyncIterator[str]:
+async def _lines(gateway: Gateway, selection: Selection, specs: Mapping[str, object]) -> AsyncIterator[str]:
     async for log in logs(gateway.store.database, selection):
         run = fold(log).model_dump(mode="json")
         run["tools"] = [specs.get(name, name) for name in run["tools"]]
