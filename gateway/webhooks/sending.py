@@ -106,11 +106,14 @@ class Webhooks:
     async def _tell(self, key: bytes, due: Due) -> None:
         started = time.monotonic()
         events, current = await self._runs.events(due.run_id), await self._store.secret(due.tenant)
-        if not events or current is None:
+        if not events:
             return  # the run is forgotten, and the webhook with it
-        now = time.time()
-        secrets = signing.in_use(key, due.tenant, current, now)
-        result = await self._post(due, message(events), secrets, int(now))
+        if current is None:
+            result = _Result(problem="cannot be signed: its tenant has no secret any more")
+        else:
+            now = time.time()
+            secrets = signing.in_use(key, due.tenant, current, now)
+            result = await self._post(due, message(events), secrets, int(now))
         state, due_at = self._verdict(due, result)
         self._metrics.webhook(state, time.monotonic() - started)
         if result.problem is not None:
