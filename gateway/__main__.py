@@ -1,18 +1,22 @@
 """Serve the gateway: python -m gateway. Settings come from the environment, see gateway/settings.py."""
 
+import contextlib
 import ipaddress
 import math
+import signal
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway import tracing
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.store import Database
 from gateway.store.database import first_line
 from gateway.store.keys import has_any
+from umi import logs
 
 
 def main() -> None:
@@ -36,9 +40,31 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    logs.configure(settings.log_level, settings.log)
+    end_traces = tracing.start("umi-gateway")
     # Streams of unfinished runs would hold the shutdown up for ever.
     drain = math.ceil(settings.drain_seconds)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=drain)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=drain,
+            log_config=None,
+            log_level=settings.log_level,
+        )
+    )
+
+    def stop(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signals again that it stopped for; the last spans are still to be sent.
+    signal.signal(signal.SIGTERM, stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    end_traces()
+    if not server.started:
+        sys.exit(1)
 
 
 def is_loopback(host: str) -> bool:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import store
 from gateway.problems import MissingScope, TooMany, Unauthorized, problem_of, rate_limit, respond
 from gateway.store import LOCAL, Key, Keys
+from umi import logs
 from umi.errors import UmiError
 from umi.wire import Problem
 
@@ -119,7 +120,8 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 
-        await self.app(scope, receive, tell)
+        with logs.bound(tenant=key.tenant):
+            await self.app(scope, receive, tell)
 
 
 _bearer = HTTPBearer(auto_error=False, description="Needed once `umi keys create` has made a key.")

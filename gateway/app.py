@@ -5,11 +5,21 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import openai, problems, routes_health, routes_mcp, routes_runs, routes_toolsets
+from gateway import (
+    openai,
+    problems,
+    routes_export,
+    routes_health,
+    routes_mcp,
+    routes_runs,
+    routes_toolsets,
+    routes_webhooks,
+)
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
 from gateway.settings import Settings
+from gateway.tracing import Joined
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -25,8 +35,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="UMi gateway", description="A tool-using agent of three small LLMs.", lifespan=lifespan)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     app.add_middleware(Guard)
+    app.add_middleware(Joined)
     problems.install(app)
-    for routes in (routes_runs, routes_toolsets, routes_health):
+    for routes in (routes_export, routes_runs, routes_webhooks, routes_toolsets, routes_health):
         app.include_router(routes.router)
     openai.install(app)
     routes_mcp.install(app)

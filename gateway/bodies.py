@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.policy import Policy
-from gateway.store import RunRow
+from gateway.store import Delivery, RunRow
 from gateway.store.rows import NAME
 from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
@@ -33,6 +33,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Webhook(Body):
+    """Who is to be told that a run has ended."""
+
+    url: Annotated[AnyHttpUrl, Field(max_length=2048), AfterValidator(_without_user)]
+
+
 class QueryBody(Body):
     """A query for the agent."""
 
@@ -45,10 +51,16 @@ class QueryBody(Body):
     stream: bool = Field(False, description="Answer with server-sent events as the run goes on.")
     background: bool = Field(False, description="Answer at once with 202 and the run's id; look at the run later.")
 
+    webhook: Webhook | None = Field(
+        None, description="With `background`: a signed POST goes there when the run has ended."
+    )
+
     @model_validator(mode="after")
     def _one_way_of_answering(self) -> Self:
         if self.stream and self.background:
             raise ValueError("choose one of stream and background")
+        if self.webhook is not None and not self.background:
+            raise ValueError('a webhook is for a run in the background: add "background": true')
         return self
 
 
@@ -64,6 +76,13 @@ class RunList(BaseModel):
     """A page of runs, newest first. `next` is the cursor of the page that follows, if there is one."""
 
     runs: list[RunRow]
+    next: str | None = None
+
+
+class DeliveryList(BaseModel):
+    """A page of webhooks, those of the newest runs first. `next` is the cursor of the page that follows, if any."""
+
+    webhooks: list[Delivery]
     next: str | None = None
 
 

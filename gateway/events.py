@@ -65,6 +65,8 @@ class RunCreated(Payload):
     deadline_seconds: float
     may_add: bool = False
     """Whether more tools may be offered when the planner misses one; not when the user named the tools."""
+    traceparent: str | None = None
+    """The run's span (W3C Trace Context), when traces are on: another gateway that goes on with the run links to it."""
 
 
 class Planned(Payload):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway import tracing
 from gateway.calls import Calls
 from gateway.catalogue import Catalogue, Sent, Tool
 from gateway.dispatch import Reply
@@ -234,7 +235,7 @@ class _Run:
             await self._emit(event)
             return event, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
         await self._emit(event)
-        return event, None if asks else await self._send(request, tool)
+        return event, None if asks else await self._send(event, request, tool)
 
     async def _again(self, called: Called) -> Reply | None:
         """What comes of a call in the log without an observation; None when it still needs approval.
@@ -252,13 +253,20 @@ class _Run:
             if tool is None:
                 return Reply(f"Not sent: there is no tool {called.call.tool!r} any more.", ToolOutcome.REJECTED)
             await self._emit(Sending(step=called.step))
-            return await self._send(called.request, tool)
+            return await self._send(called, called.request, tool)
         if tool is None or not tool.may_repeat(called.request):
             return Reply(UNKNOWN, ToolOutcome.UNKNOWN)
-        return await self._send(called.request, tool)
+        return await self._send(called, called.request, tool)
 
-    async def _send(self, request: Sent, tool: Tool) -> Reply:
-        reply = await self._calls.send(request, tool)
+    async def _send(self, called: Called, request: Sent, tool: Tool) -> Reply:
+        """Send a call that is stored. The trace's header is not: sent again, the call belongs to another span."""
+        call_id = f"{self._job.run_id}-{called.step}"
+        with tracing.tool(tool.name, tool.toolset, call_id, called.call.arguments) as answered:
+            if isinstance(request, HttpRequest):
+                headers = {**tracing.headers_for_tools(), **request.headers}
+                request = request.model_copy(update={"headers": headers})
+            reply = await self._calls.send(request, tool)
+            answered(reply.outcome, reply.status, reply.observation)
         self._metrics.tool(tool.toolset, reply.outcome, reply.seconds)
         return reply
 

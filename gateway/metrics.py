@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry per app. Labels are bounded: outcomes, roles, and the toolsets registered now."""
+"""Prometheus metrics, in a registry per app. Labels are bounded: outcomes, roles, states, and so many toolsets."""
 
 import time
 from collections.abc import Generator
@@ -7,10 +7,15 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.events import Outcome, ToolOutcome
+from gateway.store.rows import DeliveryState
 from umi.errors import RoleOverloaded
 from umi.roles import Role
+from umi.wire import Usage
 
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TOKENS = ("prompt", "cached", "completion")
+_MOST_TOOLSETS, _OTHER = 200, "(other)"
+"""Tenants may register toolsets without end: those beyond so many share one label, which no toolset can have."""
 
 
 class Metrics:
@@ -21,13 +26,27 @@ class Metrics:
         self._runs = Counter("umi_runs", "Finished runs.", ["outcome"], registry=self.registry)
         self._running = Gauge("umi_runs_in_progress", "Runs going on now.", registry=self.registry)
         self._waiting = Gauge("umi_runs_waiting", "Runs that wait for their turn.", registry=self.registry)
-        self._run_seconds = Histogram("umi_run_seconds", "Time of a run.", registry=self.registry, buckets=_SECONDS)
+        self._wait_seconds = Histogram(
+            "umi_run_wait_seconds", "Time until a run's turn.", registry=self.registry, buckets=_SECONDS
+        )
+        self._run_seconds = Histogram(
+            "umi_run_seconds", "Time of a run.", ["outcome"], registry=self.registry, buckets=_SECONDS
+        )
         self._steps = Counter("umi_steps", "Planner turns taken.", registry=self.registry)
         self._roles = Histogram(
             "umi_role_seconds", "Time of a role request.", ["role", "outcome"], registry=self.registry, buckets=_SECONDS
         )
+        self._tokens = Counter("umi_tokens", "Tokens of roles' answers.", ["role", "kind"], registry=self.registry)
+        self._toolsets: set[str] = set()
         self._tools = Histogram(
             "umi_tool_seconds", "Time of a tool call.", ["toolset", "outcome"], registry=self.registry, buckets=_SECONDS
+        )
+        self._webhooks = Histogram(
+            "umi_webhook_seconds",
+            "Time of an attempt to send a webhook; pending: to be tried again.",
+            ["state"],
+            registry=self.registry,
+            buckets=_SECONDS,
         )
         self._unapproved = Gauge(
             "umi_runs_requiring_action",
@@ -39,6 +58,9 @@ class Metrics:
             self._runs.labels(outcome)
         for decision in ("approved", "refused"):
             self._approvals.labels(decision)
+        for role in Role:
+            for kind in _TOKENS:
+                self._tokens.labels(role, kind)
 
     @contextmanager
     def run(self) -> Generator[None]:
@@ -49,13 +71,13 @@ class Metrics:
     @contextmanager
     def waiting(self) -> Generator[None]:
         """Around a run's wait for its turn."""
-        with self._waiting.track_inprogress():
+        with self._waiting.track_inprogress(), self._wait_seconds.time():
             yield
 
     def completed(self, outcome: Outcome, seconds: float) -> None:
         """A run ended after so much time, without what it waited for approval."""
         self._runs.labels(outcome).inc()
-        self._run_seconds.observe(seconds)
+        self._run_seconds.labels(outcome).observe(seconds)
 
     def decided(self, approve: bool) -> None:
         """A call was approved, or refused."""
@@ -78,12 +100,27 @@ class Metrics:
         finally:
             self._roles.labels(role, outcome).observe(time.monotonic() - started)
 
+    def answered(self, role: Role, usage: Usage) -> None:
+        """What a role's answer cost. The cached tokens are among those of the prompt."""
+        for kind, tokens in zip(
+            _TOKENS, (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens), strict=True
+        ):
+            self._tokens.labels(role, kind).inc(tokens)
+
     def tool(self, toolset: str, outcome: ToolOutcome, seconds: float) -> None:
         """A tool call ended."""
-        self._tools.labels(toolset, outcome).observe(seconds)
+        if toolset not in self._toolsets and len(self._toolsets) < _MOST_TOOLSETS:
+            self._toolsets.add(toolset)
+        label = toolset if toolset in self._toolsets else _OTHER
+        self._tools.labels(label, outcome).observe(seconds)
+
+    def webhook(self, state: DeliveryState, seconds: float) -> None:
+        """An attempt to send a webhook ended, and left it in that state."""
+        self._webhooks.labels(state).observe(seconds)
 
     def forget_toolset(self, toolset: str) -> None:
         """Drop the series of a toolset that is no more."""
+        self._toolsets.discard(toolset)
         self._tools.remove_by_labels({"toolset": toolset})
 
     def unapproved(self, count: int) -> None:

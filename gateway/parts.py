@@ -17,6 +17,7 @@ from gateway.egress.secrets import Secrets
 from gateway.loop import Loop
 from gateway.mcp.sessions import Sessions
 from gateway.metrics import Metrics
+from gateway.redaction import redacted
 from gateway.roles import Roles
 from gateway.runs import Runs
 from gateway.settings import Settings
@@ -24,6 +25,7 @@ from gateway.store import Store
 from gateway.toolsets import Registry
 from gateway.transport import create_client
 from gateway.turns import Turns
+from gateway.webhooks.sending import Webhooks
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Gateway:
     registry: Registry
     roles: Roles
     runs: Runs
+    webhooks: Webhooks
     egress: Egress
     sessions: Sessions
 
@@ -48,11 +51,17 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         metrics = Metrics()
         store = await stack.enter_async_context(Store(settings.database))
         secrets = Secrets(settings.secrets_directory)
+        stack.enter_context(redacted(secrets))
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
         registry = await stack.enter_async_context(kept)
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
+        # Of their own: a receiver that is down must not keep tools at the same host from being called.
+        receivers = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
+        post = await stack.enter_async_context(Egress(receivers, settings.role_connections))
+        webhooks = Webhooks(store.webhooks, store.runs, post, metrics, settings.webhook_terms)
+        await stack.enter_async_context(webhooks)
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds)
         limits = settings.tool_limits
         keyring = Keyring(egress, secrets, limits)
@@ -64,7 +73,8 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress, sessions)
+        accounts = Accounts(store.keys)
+        yield Gateway(settings, metrics, store, accounts, registry, roles, runs, webhooks, egress, sessions)
 
 
 def _current(request: Request) -> Gateway:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
+from gateway import tracing
 from gateway.metrics import Metrics
 from gateway.transport import SEND_ERRORS
 from umi.errors import (
@@ -76,8 +77,11 @@ class Roles:
         give_up, pause = None, _PAUSE
         while True:
             try:
-                with self._metrics.role(role):
-                    return kind.model_validate_json((await self._post(role, body)).content)
+                with self._metrics.role(role), tracing.role(role, version) as answered:
+                    reply = kind.model_validate_json((await self._post(role, body)).content)
+                    answered(reply)
+                    self._metrics.answered(role, reply.usage)
+                    return reply
             except ValidationError as error:
                 wrong = error.errors(include_url=False, include_input=False)[0]
                 where = ".".join(str(part) for part in wrong["loc"])
@@ -94,7 +98,7 @@ class Roles:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _post(self, role: Role, body: str) -> httpx.Response:
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **tracing.headers()}
         try:
             response = await self._client.post(self._urls[role] + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:

@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+import logging
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import accounts
 from gateway.accounts import Admin
-from gateway.parts import Current
+from gateway.parts import Current, Gateway
+from gateway.store.database import first_line
 from umi.roles import Role
 
+_log = logging.getLogger("umi.gateway")
+_PATIENCE = 2.0
 router = APIRouter(tags=["health"])
 
 
@@ -23,11 +28,26 @@ async def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 async def ready(gateway: Current) -> Response:
-    """200 when every role is ready, else 503; says for each role what is wrong."""
-    reasons = await asyncio.gather(*(gateway.roles.is_ready(role) for role in Role))
+    """200 when every role is ready and the database answers, else 503; says of each what is wrong."""
+    asked = (_database(gateway), *(gateway.roles.is_ready(role) for role in Role))
+    database, *reasons = await asyncio.gather(*asked)
     roles = {role.value: reason or "ok" for role, reason in zip(Role, reasons, strict=True)}
-    is_ready = not any(reasons)
-    return JSONResponse({"status": "ok" if is_ready else "not ready", "roles": roles}, 200 if is_ready else 503)
+    is_ready = not database and not any(reasons)
+    status = "ok" if is_ready else "not ready"
+    return JSONResponse({"status": status, "roles": roles, "database": database or "ok"}, 200 if is_ready else 503)
+
+
+async def _database(gateway: Gateway) -> str | None:
+    """None, or why nothing can be stored now; not in the database's own words, which anybody could read here."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await gateway.store.database.read(lambda connection: connection.execute(sa.select(1)).scalar())
+    except TimeoutError:
+        return f"no answer within {_PATIENCE:g} s"
+    except SQLAlchemyError as error:
+        _log.warning("the database cannot be used: %s", first_line(error))
+        return "cannot be used; the gateway's log says why"
+    return None
 
 
 @router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)

@@ -1,8 +1,6 @@
 """Asking queries and looking at runs."""
 
-import contextlib
 import hashlib
-import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -11,6 +9,7 @@ from fastapi.responses import JSONResponse
 from gateway import accounts
 from gateway.accounts import Asker
 from gateway.bodies import ApprovalBody, QueryBody, RunList
+from gateway.cursors import cursor_of, position
 from gateway.events import Approval, Outcome, RunStatus
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound, RunProblem, respond
@@ -49,7 +48,10 @@ async def ask(
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "tools")
     claim = Claim(key=idempotency_key, digest=_digest(body)) if idempotency_key else None
     more = catalogue if body.tools is None else None
-    run_id = await gateway.runs.start(key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more)
+    webhook = await gateway.webhooks.checked(key.tenant, str(body.webhook.url)) if body.webhook else None
+    run_id = await gateway.runs.start(
+        key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more, webhook
+    )
     if body.stream:
         return stream(gateway.store.runs.follow(run_id))
     if not body.background:
@@ -75,10 +77,10 @@ async def list_runs(
 ) -> RunList:
     """Runs, newest first."""
     standing = outcome if outcome is None or isinstance(outcome, Outcome) else RunStatus(outcome)
-    found = await gateway.store.runs.page(key.tenant, limit + 1, standing, _position(cursor) if cursor else None)
+    found = await gateway.store.runs.page(key.tenant, limit + 1, standing, position(cursor) if cursor else None)
     page = found[:limit]
     more = len(found) > limit
-    return RunList(runs=page, next=f"{page[-1].created_at!r}~{page[-1].run_id}" if more else None)
+    return RunList(runs=page, next=cursor_of(page[-1].created_at, page[-1].run_id) if more else None)
 
 
 @router.post("/runs/{run_id}/cancel")
@@ -136,14 +138,6 @@ def _digest(body: QueryBody) -> str:
     """What the request asks for; how it wants to be answered does not matter."""
     asked = body.model_dump_json(exclude={"stream", "background"})
     return hashlib.sha256(asked.encode()).hexdigest()
-
-
-def _position(cursor: str) -> tuple[float, str]:
-    at, _, run_id = cursor.partition("~")
-    with contextlib.suppress(ValueError):
-        if re.match(RUN_ID, run_id):
-            return float(at), run_id
-    raise BadInput("not a cursor of this list", "cursor")
 
 
 async def _view(gateway: Gateway, key: Key, run_id: str) -> RunView:

@@ -25,7 +25,9 @@ from gateway.metrics import Metrics
 from gateway.past import Past, past_of, seconds_of_work, tools_of
 from gateway.problems import Conflict, NotStored, TooMany
 from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
+from gateway.tracing import RunSpan
 from gateway.turns import Turns
+from umi import logs
 
 _log = logging.getLogger("umi.gateway")
 _MOMENT = 0.5
@@ -62,10 +64,13 @@ class Runs:
         self._is_leaving = True
         if self._running:
             await asyncio.wait([run.task for run in self._running.values()], timeout=self._drain_seconds)
-        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in self._running.values())]
+        left = list(self._running.values())
+        tasks: list[asyncio.Task[Any]] = [*self._watching, *(run.task for run in left)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for run in left:
+            run.log.span.left()
         await self._store.release(self._owner)
 
     async def start(
@@ -77,29 +82,34 @@ class Runs:
         deadline_seconds: float,
         claim: Claim | None = None,
         catalogue: Catalogue | None = None,
+        webhook: str | None = None,
     ) -> str:
         """Begin a run for whoever has `key` and return its id; its first event is stored by then.
 
         More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
+        `webhook` is the URL that is told of the run's end.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
         when that claim was for another request, and TooMany when the key's limits leave no room.
         """
         run_id = uuid.uuid4().hex
+        span = RunSpan.begin(run_id, key.tenant, query)
         created = RunCreated(
             query=query,
             tools=list(tools),
             max_steps=max_steps,
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
+            traceparent=span.traceparent,
         )
-        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease)
+        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease, webhook)
         if isinstance(taken, Exceeded):
             raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
         if taken is not None:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        self._begin(Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue), key.tenant, 1)
+        job = Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue)
+        self._begin(job, key.tenant, span, 1)
         return run_id
 
     async def settled(self, run_id: str) -> None:
@@ -140,8 +150,8 @@ class Runs:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * self._lease_seconds + 10):
                 while await self._store.outcome(run_id) is None:
-                    if await self._store.take_waiting(run_id, self._lease):
-                        await self._end_waiting(run_id, Outcome.CANCELLED)
+                    if taken := await self._store.take_waiting(run_id, self._lease):
+                        await self._end_waiting(taken, Outcome.CANCELLED)
                     else:
                         await self._store.ask_to_cancel(run_id)
                         await self.settled(run_id)
@@ -154,10 +164,13 @@ class Runs:
             seconds = run.job.spent_seconds + time.monotonic() - run.started
             await run.log.append(RunCompleted(outcome=Outcome.CANCELLED, seconds=seconds))
 
-    async def _end_waiting(self, run_id: str, outcome: Outcome) -> None:
+    async def _end_waiting(self, run: Taken, outcome: Outcome) -> None:
         """End a run that waited and has been taken. Raises NotStored."""
-        events = await self._store.events(run_id)
-        log = _Log(run_id, self._owner, self._store, self._metrics, events[-1].seq + 1)
+        events = await self._store.events(run.run_id)
+        created = events[0].payload
+        assert isinstance(created, RunCreated)
+        span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
+        log = _Log(run.run_id, self._owner, self._store, self._metrics, span, events[-1].seq + 1)
         await log.append(RunCompleted(outcome=outcome, seconds=seconds_of_work(events, time.time())))
 
     def is_running(self, run_id: str) -> bool:
@@ -194,7 +207,7 @@ class Runs:
     async def _resume(self, run: Taken) -> None:
         events = await self._store.events(run.run_id)
         if events[-1].type == RequiresAction.type:  # nobody has decided in time
-            return await self._end_waiting(run.run_id, Outcome.EXPIRED)
+            return await self._end_waiting(run, Outcome.EXPIRED)
         created = events[0].payload
         assert isinstance(created, RunCreated)
         known = await self._catalogue(run.tenant)
@@ -202,14 +215,17 @@ class Runs:
         spent = seconds_of_work(events, time.time())
         more = known if created.may_add else None
         job = Job(run.run_id, created.query, tools, created.max_steps, created.deadline_seconds, spent, more)
-        _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
-        self._begin(job, run.tenant, events[-1].seq + 1, past_of(job.trajectory, events))
+        with logs.bound(run_id=run.run_id, tenant=run.tenant):
+            _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
+        span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
+        self._begin(job, run.tenant, span, events[-1].seq + 1, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, tenant: str, seq: int, past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._owner, self._store, self._metrics, seq)
-        task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
-        run = self._running[job.run_id] = _Run(job, task, log)
-        task.add_done_callback(lambda _: self._over(job.run_id, run))
+    def _begin(self, job: Job, tenant: str, span: RunSpan, seq: int, past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, seq)
+        with logs.bound(run_id=job.run_id, tenant=tenant, trace_id=span.trace_id), span.current():
+            task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
+            run = self._running[job.run_id] = _Run(job, task, log)
+            task.add_done_callback(lambda _: self._over(job.run_id, run))
 
     async def _go(self, job: Job, tenant: str, log: "_Log", past: Past | None) -> None:
         """Wait for the run's turn and take it. Waiting is a part of the run's time."""
@@ -232,15 +248,19 @@ class Runs:
         """A run's task has ended. One that could not store its events is left: its lease lapses, its log is whole."""
         if self._running.get(run_id) is run:
             del self._running[run_id]
-        if not run.task.cancelled() and (error := run.task.exception()):
+        if run.task.cancelled():
+            return
+        run.log.span.left()
+        if error := run.task.exception():
             _log.error("run %s does not go on here: %s", run_id, error, exc_info=error)
 
 
 class _Log:
     """Numbers a run's events, from `seq` on. After one that was not stored there is no next: it would leave a gap."""
 
-    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, seq: int) -> None:
+    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, seq: int) -> None:
         self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
+        self.span = span
         self._broken: NotStored | None = None
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
@@ -263,6 +283,10 @@ class _Log:
             raise
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome, payload.seconds)
+            self.span.completed(payload)
+            _log.info("run %s: %s after %.3f s", self._run_id, payload.outcome, payload.seconds)
+        elif isinstance(payload, RequiresAction):
+            self.span.asked()
 
 
 @dataclass(frozen=True)

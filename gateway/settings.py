@@ -4,17 +4,20 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, Field, field_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
+from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
+from umi.logs import Style
 from umi.roles import Role
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Pause = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -25,6 +28,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     database: str = Field(default="sqlite:///var/umi.db", description="SQLite file or PostgreSQL database (URL).")
+    log: Style | None = Field(
+        default=None, description="Log lines as json or text; when absent, text on a terminal and json otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
     max_running: int = Field(
         default=1024, ge=1, description="Runs that go on at once; more wait, and tenants with few of them go first."
     )
@@ -95,6 +102,21 @@ class Settings(BaseSettings):
         description="Names, separated by commas, under which others reach the gateway's own MCP server at /mcp; "
         "any other name is taken for an attack by DNS rebinding.",
     )
+    webhook_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="What the tenants' signing secrets are derived from, the same for all gateways on a database; "
+        "without it there are no webhooks. `openssl rand -base64 32` makes one.",
+    )
+    webhook_seconds: float = Field(default=15.0, gt=0, le=60, description="Time for one attempt to send a webhook.")
+    webhook_pauses: Annotated[tuple[Pause, ...], NoDecode] = Field(
+        default=(5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Seconds after each failed attempt, separated by commas; one attempt more, and it is given up.",
+    )
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts and networks, separated by commas, that webhooks may go to though they are not public.",
+    )
 
     secrets_directory: Path | None = Field(
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
@@ -107,12 +129,12 @@ class Settings(BaseSettings):
             return given
         return [words for line in re.split(r"[;\n]", given) if (words := tuple(shlex.split(line)))]
 
-    @field_validator("tool_allow", "mcp_hosts", mode="before")
+    @field_validator("tool_allow", "mcp_hosts", "webhook_allow", "webhook_pauses", mode="before")
     @classmethod
     def _listed(cls, given: object) -> object:
         return [entry for entry in given.replace(",", " ").split() if entry] if isinstance(given, str) else given
 
-    @field_validator("tool_allow")
+    @field_validator("tool_allow", "webhook_allow")
     @classmethod
     def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         for entry in entries:
@@ -137,6 +159,12 @@ class Settings(BaseSettings):
     def document_limits(self) -> Limits:
         """Of fetching one toolset document."""
         return replace(self.tool_limits, seconds=self.document_seconds, bytes=self.document_bytes)
+
+    @property
+    def webhook_terms(self) -> Terms:
+        """How webhooks are sent."""
+        key = self.webhook_key.get_secret_value().encode() if self.webhook_key else None
+        return Terms(key, self.webhook_seconds, self.webhook_pauses, self.webhook_allow)
 
     @property
     def role_urls(self) -> dict[Role, str]:

@@ -168,7 +168,7 @@ def fold(events: Iterable[Event]) -> RunView:
     first = next(log)
     created = first.payload
     assert isinstance(created, RunCreated)
-    view = RunView(run_id=first.run_id, created_at=first.at, **created.model_dump(exclude={"may_add"}))
+    view = RunView(run_id=first.run_id, created_at=first.at, **created.model_dump(exclude={"may_add", "traceparent"}))
     for event in log:
         match event.payload:
             case Planned() as planned:

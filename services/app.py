@@ -1,6 +1,8 @@
 """The HTTP face of a role: one POST, health, readiness and metrics around an engine."""
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services import tracing
 from services.disconnect import ClientGone, unless_gone
 from services.engine import Engine, EngineFailure
 from services.limits import BodyLimit
@@ -19,13 +22,16 @@ from services.released import ReleasedWeights
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
 from services.weights import FixedWeights, Weights
+from umi import logs
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
 from umi.wire import ROLE_PATHS, Difference, Problem, Replica, RoleReply, RoleRequest
 
+_log = logging.getLogger("umi.services")
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are
 _RETRY_LOADING, _RETRY_FULL = 5, 1
+_FINE = {Outcome.OK, Outcome.ABORTED}
 _ERRORS = {
     422: "not this role's turn, or a bad body",
     413: "too long",
@@ -151,7 +157,13 @@ def create_app(
     )
     async def take_a_turn(request: Request, asked: RoleRequest) -> Response | RoleReply:
         """This role's next words in a trajectory."""
-        outcome, answer = await take_turn(request, asked)
+        started = time.monotonic()
+        with tracing.turn(role, asked.run_id, request.headers) as span:
+            with logs.bound(run_id=asked.run_id, trace_id=span.trace_id):
+                outcome, answer = await take_turn(request, asked)
+                _log.info("%s: %s after %.3f s", role, outcome, time.monotonic() - started)
+            version = None if isinstance(answer, Response) else answer.version
+            span.ended(outcome, outcome not in _FINE, version)
         metrics.count(outcome)
         return answer
 

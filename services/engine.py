@@ -37,14 +37,27 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Phases:
+    """Where the seconds of a generation went: waiting, reading the prompt up to the first token, writing the rest."""
+
+    queue: float
+    prefill: float
+    decode: float
+
+
+@dataclass(frozen=True)
 class Generation:
-    """What came out. `finished` is False when the text was cut off at its token limit."""
+    """What came out. `finished` is False when the text was cut off at its token limit.
+
+    `phases` are only told while traces are on.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     finished: bool = True
+    phases: Phases | None = None
 
 
 class Engine(Protocol):

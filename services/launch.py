@@ -1,6 +1,5 @@
 """Start a role service as a process: settings, environment, checkpoint, server, exit code."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -11,11 +10,13 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from services import tracing
 from services.app import create_app
 from services.orphan import watch_children
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
 from services.vllm_engine import VllmEngine, fits
+from umi import logs
 from umi.errors import UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
@@ -29,9 +30,10 @@ def run(behaviour: RoleBehaviour) -> None:
     """Serve `behaviour` until SIGTERM (exit code 0) or until the engine fails (1, and one sentence on stderr)."""
     role = behaviour.role
     settings = _settings(f"python -m services.{role}")
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level, settings.log)
     environment(settings)
     watch_children()
+    end_traces = tracing.start(f"umi-{role}")
     failures: list[str] = []
 
     def stop(reason: str) -> None:
@@ -47,6 +49,7 @@ def run(behaviour: RoleBehaviour) -> None:
             app,
             host=settings.host,
             port=settings.port,
+            log_config=None,
             log_level=settings.log_level,
             access_log=False,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
@@ -55,6 +58,7 @@ def run(behaviour: RoleBehaviour) -> None:
     signal.signal(signal.SIGTERM, _already_handled)
     signal.signal(signal.SIGINT, _already_handled)
     server.run()
+    end_traces()
     if failures:
         print(f"{role}: {failures[0]}", file=sys.stderr)
     for child in multiprocessing.active_children():  # an engine that was still loading

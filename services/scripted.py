@@ -7,7 +7,7 @@ app = create_app(PLANNER, engine, checkpoint, RoleSettings())
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from services.engine import Constraint, EngineFailure, Generation, Replaced, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
 
@@ -121,7 +121,9 @@ class ScriptedEngine:
             raise
         if version not in self.held:
             raise Replaced(f"{version} was swapped")
-        return Generation(text if finished else " ".join(words[:written]), len(tokens), written, 0, finished)
+        phases = Phases(queue=0.0, prefill=0.0, decode=self.seconds_per_token * written)
+        shown = text if finished else " ".join(words[:written])
+        return Generation(shown, len(tokens), written, 0, finished, phases)
 
     def check(self) -> None:
         """Raises EngineFailure once `dead` is set."""

@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from umi.logs import Style
+
 
 class RoleSettings(BaseSettings):
     """A UMi role as an HTTP service around a vLLM engine.
@@ -54,4 +56,7 @@ class RoleSettings(BaseSettings):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1, description="share of a GPU's memory to use")] = 0.9
     dtype: Annotated[str, Field(description="vLLM dtype of weights and activations")] = "bfloat16"
     threads: Annotated[int, Field(ge=0, description="CPU threads of the engine; 0 means one per available core")] = 0
+    log: Annotated[
+        Style | None, Field(description="log lines as json or text; text on a terminal and json otherwise when absent")
+    ] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="log level")] = "info"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from services import tracing
 from services.engine import Constraint, Engine, Generation, Sampling
 from services.role import RoleBehaviour
 from umi.context import fit
@@ -54,6 +55,7 @@ class RoleTurns:
         sampling = Sampling(self._behaviour.max_tokens)
         while True:
             generation = await self._engine.generate(self.version, tokens, constraint, sampling)
+            tracing.generated(generation.phases)
             spent += generation.completion_tokens
             usage = Usage(
                 prompt_tokens=generation.prompt_tokens,

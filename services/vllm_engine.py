@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services import room
-from services.engine import Constraint, EngineFailure, Generation, Replaced, Sampling
+from services import room, tracing
+from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from umi.errors import BadCheckpoint
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.stats import RequestStateStats
 
 T = TypeVar("T")
 _NEEDS_RESTART = "needs a restart of this service: an engine holds either adapters on a backbone or full weights"
@@ -165,6 +166,7 @@ class VllmEngine:
             completion_tokens=len(completion.token_ids),
             cached_tokens=final.num_cached_tokens or 0,
             finished=completion.finish_reason == "stop",
+            phases=_phases(final.metrics),
         )
 
     def check(self) -> None:
@@ -182,6 +184,17 @@ class VllmEngine:
             llm, self._llm = self._llm, None
             self._held.clear()
             await _in_thread(lambda: llm.shutdown(timeout=0))
+
+
+def _phases(stats: "RequestStateStats | None") -> Phases | None:
+    """From the times that vLLM notes for a request, on the engine's own clock; None when it notes none."""
+    if stats is None or not stats.first_token_ts:
+        return None
+    return Phases(
+        queue=stats.scheduled_ts - stats.queued_ts,
+        prefill=stats.first_token_ts - stats.scheduled_ts,
+        decode=stats.last_token_ts - stats.first_token_ts,
+    )
 
 
 def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int) -> "SamplingParams":
@@ -236,7 +249,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         "load_format": "safetensors",  # never a pickle that lies beside them
         "enable_prefix_caching": True,
         "structured_outputs_config": {"backend": "xgrammar"},
-        "disable_log_stats": True,
+        "disable_log_stats": not tracing.is_on(),  # they are where a request's phases come from
         "seed": 0,
     }
     if manifest.kind is Kind.ADAPTER:

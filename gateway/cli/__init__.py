@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import keys, runs, tools, weights
+from gateway.cli import keys, runs, tools, webhooks, weights
 from gateway.cli.api import Failed
 from gateway.cli.ask import ask
 from gateway.cli.mcp import mcp
@@ -21,6 +21,7 @@ def create_cli() -> typer.Typer:
     cli.add_typer(runs.app, name="runs")
     cli.add_typer(weights.app, name="weights")
     cli.add_typer(keys.app, name="keys")
+    cli.add_typer(webhooks.app, name="webhooks")
     return cli
 
 

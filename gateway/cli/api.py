@@ -46,6 +46,14 @@ class Api:
         body = {"step": step, "approve": approve, "reason": reason}
         return self.post(f"/v1/runs/{run_id}/approve", body)
 
+    def lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
+        """The lines at `path`, as they come."""
+        with self._client(60) as client, client.stream("GET", path, params=parameters) as response:
+            if response.status_code != 200:
+                response.read()
+                _content(response)
+            yield from response.iter_lines()
+
     def add_toolset(self, body: JsonObject) -> JsonObject:
         """Register a toolset."""
         with self._client(60) as client:

@@ -13,7 +13,9 @@ from gateway.settings import Settings
 from gateway.store import Database
 from gateway.store.database import first_line
 
+LOCAL = "http://127.0.0.1:8000"
 GatewayUrl = Annotated[str, typer.Option(envvar="UMI_GATEWAY", help="Where the gateway is.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="The gateway's database; UMI_DATABASE when absent.")]
 
 

@@ -1,6 +1,7 @@
 """umi runs: what has been asked, how it ended, and ways to approve its calls, to stop and to forget it."""
 
 import time
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -9,12 +10,10 @@ from rich.table import Table
 
 from gateway.cli.api import Api, Failed
 from gateway.cli.ask import plain, show_event
-from gateway.cli.common import DatabaseUrl, GatewayUrl, opened
+from gateway.cli.common import LOCAL, DatabaseUrl, GatewayUrl, RunId, opened
 from gateway.store import retention
 
 app = typer.Typer(no_args_is_help=True, help="What has been asked, how it ended; approving, stopping, forgetting.")
-LOCAL = "http://127.0.0.1:8000"
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `umi runs list` shows it.")]
 
 
 @app.command(name="list")
@@ -41,6 +40,23 @@ def show(run: RunId, gateway: GatewayUrl = LOCAL) -> None:
     console = Console()
     for event in Api(gateway).follow(run):
         show_event(event, console)
+
+
+@app.command()
+def export(
+    since: Annotated[datetime | None, typer.Option(help="Only runs that began then or later, local time.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only runs that began before.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only runs that ended so: answered, gave_up, …")] = None,
+    with_tools: Annotated[
+        bool, typer.Option("--with-tools", help="With the documents of tools that are still registered.")
+    ] = False,
+    gateway: GatewayUrl = LOCAL,
+) -> None:
+    """Write all runs that have ended as lines of JSON, oldest first: python -m training reads them."""
+    given = {"since": since and since.astimezone().isoformat(), "until": until and until.astimezone().isoformat()}
+    given |= {"outcome": outcome, "documents": "true" if with_tools else None}
+    for line in Api(gateway).lines("/v1/runs/export", {name: value for name, value in given.items() if value}):
+        print(line)
 
 
 @app.command()

@@ -76,18 +76,19 @@ def services(
 ) -> list[Service]:
     """The processes of the whole agent, without the tools if they have no port; `weights` are each role's options."""
     found: list[Service] = []
+    log = {"UMI_LOG": os.environ.get("UMI_LOG", "text")}  # here people read the files
     urls: dict[str, str] = {}
     for number, role in enumerate(Role):
         url = f"http://127.0.0.1:{role_port + number}"
         urls[f"UMI_{role.upper()}_URL"] = url
         address = ("--host", "127.0.0.1", "--port", str(role_port + number))
         command = (python, "-m", f"services.{role}", *address, "--backbone", str(backbone), *weights[role])
-        found.append(Service(role.value, command, f"{url}/readyz"))
+        found.append(Service(role.value, command, f"{url}/readyz", log))
     if tools_port is not None:
         command = (python, "-m", "examples.tools", "--port", str(tools_port))
         found.append(Service("tools", command, f"http://127.0.0.1:{tools_port}/healthz"))
     # Tools on this machine are what an embedded stack is for; a document from elsewhere cannot lead to them by itself.
-    env = {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(port), **urls}
+    env = {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(port), **urls, **log}
     env["UMI_TOOL_ALLOW"] = os.environ.get("UMI_TOOL_ALLOW", _THIS_MACHINE)
     found.append(Service("gateway", (python, "-m", "gateway"), f"http://127.0.0.1:{port}/readyz", env))
     return found

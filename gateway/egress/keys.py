@@ -79,6 +79,7 @@ class Keyring:
             token, until = self._tokens.get(key, ("", 0.0))
             if time.monotonic() >= until:
                 token, seconds = await self._ask(key, secret, permission)
+                self._secrets.remember(token)
                 self._tokens[key] = token, time.monotonic() + seconds - _EARLY
             return token
 

@@ -22,10 +22,10 @@ def asks_to_come_back(status: int) -> bool:
 def pause(tried: int, headers: httpx.Headers | None = None) -> float:
     """Seconds to wait after the try number `tried` (from 1): what the host asks for, or twice as long each time."""
     backoff = min(_LONGEST, _FIRST * 2 ** (tried - 1)) * random.uniform(0.75, 1.25)
-    return max(backoff, _retry_after(headers.get("retry-after", ""))) if headers else backoff
+    return max(backoff, retry_after(headers.get("retry-after", ""))) if headers else backoff
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3); 0 for one that cannot be read."""
     if value.isascii() and value.isdigit():
         return float(value[:9])

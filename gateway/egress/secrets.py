@@ -4,16 +4,17 @@ import base64
 import json
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from umi.errors import BadInput
+from umi.logs import CUT
 
 PREFIX = "UMI_SECRET_"
-CUT = "[secret]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_MAX_BYTES, _SHORTEST = 16_384, 4
+_MAX_BYTES, _SHORTEST, _MOST = 16_384, 4, 1000
 
 
 class Secrets:
@@ -21,6 +22,20 @@ class Secrets:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What was read lately, and remembered."""
+        return tuple(self._known)
+
+    def remember(self, *secrets: str) -> None:
+        """That these are secrets, too, of which nothing may be seen in a log."""
+        for secret in secrets:
+            self._known[secret] = None
+            self._known.move_to_end(secret)
+        while len(self._known) > _MOST:
+            self._known.popitem(last=False)
 
     def read(self, reference: str) -> str:
         """The secret, read anew each time, so that it can be changed. Raises BadInput, which never holds its value."""
@@ -38,6 +53,7 @@ class Secrets:
             raise BadInput(f"the secret {reference} has characters that a header cannot carry", "secrets")
         if len(text) < _SHORTEST:
             raise BadInput(f"the secret {reference} is too short to be cut from what tools answer", "secrets")
+        self.remember(text, *(text.split(":", 1) if ":" in text else ()))
         return text
 
     def _file(self, name: str) -> str | None:

@@ -4,7 +4,8 @@
     runs.py        runs, their logs, leases and claims                 rows.py        rows as the others see them
     following.py   waiting for events that are not there yet           retention.py   forgetting old runs
     toolsets.py    registered toolsets                                 migrations/    how the tables came about
-    keys.py        API keys and what they have used
+    keys.py        API keys and what they have used                    webhooks.py    what is to be told when runs end
+    export.py      reading many runs
 
 Whatever asks the database raises SQLAlchemyError when that fails.
 """
@@ -17,24 +18,32 @@ from gateway.store.rows import (
     LOCAL,
     Claim,
     Claimed,
+    Delivery,
+    DeliveryState,
+    Due,
     Exceeded,
     Key,
     Lease,
     McpOptions,
     RunRow,
     Scope,
+    Selection,
     Taken,
     ToolsetOptions,
     ToolsetRow,
 )
 from gateway.store.runs import RunStore
 from gateway.store.toolsets import ToolsetStore
+from gateway.store.webhooks import WebhookStore
 
 __all__ = [
     "LOCAL",
     "Claim",
     "Claimed",
     "Database",
+    "Delivery",
+    "DeliveryState",
+    "Due",
     "Exceeded",
     "Key",
     "Keys",
@@ -43,11 +52,13 @@ __all__ = [
     "RunRow",
     "RunStore",
     "Scope",
+    "Selection",
     "Store",
     "Taken",
     "ToolsetOptions",
     "ToolsetRow",
     "ToolsetStore",
+    "WebhookStore",
     "digest",
 ]
 
@@ -60,6 +71,7 @@ class Store:
         self.runs = RunStore(self.database)
         self.toolsets = ToolsetStore(self.database)
         self.keys = Keys(self.database)
+        self.webhooks = WebhookStore(self.database)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()

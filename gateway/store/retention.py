@@ -4,19 +4,21 @@ import sqlalchemy as sa
 
 from gateway.store import tables
 
-_runs, _events, _claims = tables.runs, tables.events, tables.claims
+_runs, _deliveries = tables.runs, tables.deliveries
 
 
 def prune(connection: sa.Connection, before: float, tenant: str | None = None, most: int = 500) -> int:
     """Forget at most `most` runs that have ended and began before that time, of one tenant or all; returns how many.
 
-    Idempotency keys go with their runs. Call it again, in a transaction of its own, until it returns 0: a gateway's
-    writes get their turn in between.
+    Idempotency keys go with their runs; a run whose webhook is still to be sent stays. Call it again, in a transaction
+    of its own, until it returns 0: a gateway's writes get their turn in between.
     """
     old = sa.select(_runs.c.id).where(_runs.c.outcome.is_not(None), _runs.c.created_at < before)
+    to_send = sa.select(_deliveries.c.run_id).where(_deliveries.c.due_at.is_not(None))
+    old = old.where(_runs.c.id.not_in(to_send))
     if tenant is not None:
         old = old.where(_runs.c.tenant == tenant)
     found = list(connection.execute(old.limit(most).with_for_update(skip_locked=True)).scalars())
-    for table, column in ((_events, _events.c.run_id), (_claims, _claims.c.run_id), (_runs, _runs.c.id)):
+    for table, column in tables.OF_A_RUN:
         connection.execute(table.delete().where(column.in_(found)))
     return len(found)

@@ -98,6 +98,58 @@ class McpOptions(Frozen):
     trust_hints: bool = False
 
 
+class Selection(Frozen):
+    """Which of a tenant's runs; `since` and `until` (seconds since the epoch) are about when they began."""
+
+    tenant: str
+    since: float | None = None
+    until: float | None = None
+    outcome: Outcome | None = None
+
+
+class DeliveryState(StrEnum):
+    """Where a run's webhook stands."""
+
+    WAITING = "waiting"
+    """The run goes on."""
+    PENDING = "pending"
+    """It is to be sent, for the first time or again."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Given up."""
+
+
+class Delivery(Frozen):
+    """A run's webhook. `status` and `problem` tell of the last attempt, `due_at` of the next one, `at` of the last
+    change, `created_at` of the run; times are seconds since the epoch."""
+
+    run_id: str
+    created_at: float
+    url: str
+    state: DeliveryState
+    attempts: int
+    at: float
+    due_at: float | None
+    status: int | None
+    problem: str | None
+
+
+class Due(Frozen):
+    """A delivery that this gateway is to attempt now. `attempt` counts from 1."""
+
+    run_id: str
+    tenant: str
+    url: str
+    attempt: int
+
+
+class SigningSecret(Frozen):
+    """Which of a tenant's secrets signs, counted from 1, and since when."""
+
+    generation: int
+    rotated_at: float
+
+
 class ToolsetOptions(Frozen):
     """What was said of a toolset beside its document: see `ToolsetBody`. Secrets are references, never values."""
 

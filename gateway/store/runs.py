@@ -16,6 +16,7 @@ from gateway.store.database import Database, upsert
 from gateway.store.following import Following
 from gateway.store.keys import add_usage, excess
 from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
+from gateway.store.webhooks import arm, await_end
 
 _runs, _events, _claims = tables.runs, tables.events, tables.claims
 _STATUS = sa.case(
@@ -45,8 +46,10 @@ class RunStore:
     async def __aexit__(self, *_: object) -> None:
         await self._following.__aexit__()
 
-    async def create(self, event: Event, key: Key, claim: Claim | None, lease: Lease) -> Claimed | Exceeded | None:
-        """Store a run's first event, its lease and its claim, for whoever has `key`.
+    async def create(
+        self, event: Event, key: Key, claim: Claim | None, lease: Lease, webhook: str | None = None
+    ) -> Claimed | Exceeded | None:
+        """Store a run's first event, its lease, its claim and its webhook, for whoever has `key`.
 
         Nothing is stored when the claim was made before (returns whose it is), or when the key's limits leave no room.
         """
@@ -72,6 +75,8 @@ class RunStore:
             }
             connection.execute(_runs.insert().values(row))
             connection.execute(_events.insert().values(_row(event)))
+            if webhook is not None:
+                await_end(connection, event.run_id, webhook, event.at)
             return None
 
         done = await self._database.write(statement)
@@ -126,7 +131,7 @@ class RunStore:
             if not _lock_waiting(connection, run_id, _runs.c.until >= now):
                 return None
             newest = _events.select().where(_events.c.run_id == run_id).order_by(_events.c.seq.desc()).limit(1)
-            (asked,) = _read(connection, newest)
+            (asked,) = read_events(connection, newest)
             if asked.data["step"] != approval.step:
                 return None
             connection.execute(_events.insert().values(_row(Event.of(run_id, asked.seq + 1, approval))))
@@ -189,12 +194,12 @@ class RunStore:
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
         chosen = _events.select().where(_events.c.run_id == run_id, _events.c.seq > after).order_by(_events.c.seq)
-        return await self._database.read(lambda connection: _read(connection, chosen))
+        return await self._database.read(lambda connection: read_events(connection, chosen))
 
     async def events_of(self, tenant: str, run_id: str) -> list[Event]:
         """The run's events; empty when the tenant has no such run."""
         chosen = _events.select().join(_runs).where(_runs.c.id == run_id, _runs.c.tenant == tenant)
-        return await self._database.read(lambda connection: _read(connection, chosen.order_by(_events.c.seq)))
+        return await self._database.read(lambda connection: read_events(connection, chosen.order_by(_events.c.seq)))
 
     async def follow(self, run_id: str, after: int = -1, patience: float = 10.0) -> AsyncIterator[Event | None]:
         """Replay, then wait for more until the run's last event; None after every `patience` seconds of silence.
@@ -243,7 +248,7 @@ class RunStore:
         """Forget a run and its events."""
 
         def statement(connection: sa.Connection) -> None:
-            for table, column in ((_events, _events.c.run_id), (_claims, _claims.c.run_id), (_runs, _runs.c.id)):
+            for table, column in tables.OF_A_RUN:
                 connection.execute(table.delete().where(column == run_id))
 
         await self._database.write(statement)
@@ -264,6 +269,7 @@ def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]
     if ended:
         end = _runs.update().where(_runs.c.id == sa.bindparam("ended"))
         connection.execute(end.values(outcome=sa.bindparam("how"), owner=None, until=None), ended)
+        arm(connection, [run["ended"] for run in ended], time.time())
     waits = [{"waits": e.run_id, "to": e.data["expires_at"]} for e in events if e.type == RequiresAction.type]
     if waits:
         leave = _runs.update().where(_runs.c.id == sa.bindparam("waits"))
@@ -290,7 +296,8 @@ def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None
     return None if row is None else Claimed(key=row["key"], digest=row["digest"], run_id=row["run_id"])
 
 
-def _read(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
+def read_events(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
+    """The events that `chosen` selects."""
     rows = connection.execute(chosen).mappings()
     return [Event(**{**row, "data": json.loads(row["data"])}) for row in rows]
 

@@ -46,6 +46,32 @@ claims = sa.Table(
 )
 """Idempotency keys, and the run that was begun for each."""
 
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.Float),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("problem", sa.Text),
+)
+"""Webhooks of runs. `due_at` is when the next attempt begins; while one goes on, when another gateway may take over.
+`at` is the time of the last change; `status` and `problem` tell of the last attempt."""
+_due = deliveries.c.due_at.is_not(None)
+sa.Index("deliveries_due", deliveries.c.due_at, sqlite_where=_due, postgresql_where=_due)
+
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("rotated_at", sa.Float, nullable=False),
+)
+"""Which of the secrets that are derived for a tenant signs its webhooks; the secrets themselves are nowhere."""
+
 toolsets = sa.Table(
     "toolsets",
     metadata,
@@ -84,3 +110,11 @@ usage = sa.Table(
     sa.Column("tokens", sa.BigInteger, nullable=False),
 )
 """Tokens that a key's runs have read and written on a day (UTC)."""
+
+OF_A_RUN = (
+    (events, events.c.run_id),
+    (claims, claims.c.run_id),
+    (deliveries, deliveries.c.run_id),
+    (runs, runs.c.id),
+)
+"""Where something of a run is kept, and by which column; to be deleted in this order."""

@@ -315,6 +315,10 @@ def test_metrics_count_runs_steps_roles_and_tools(world: World) -> None:
     text = world.client.get("/metrics").text
     assert 'umi_runs_total{outcome="answered"} 1.0' in text
     assert "umi_steps_total 2.0" in text
+    assert 'umi_run_seconds_count{outcome="answered"} 1.0' in text
+    assert ("umi_runs_waiting 0.0" in text, "umi_run_wait_seconds_count 1.0" in text) == (True, True)
+    assert 'umi_tokens_total{kind="prompt",role="planner"} 20.0' in text
+    assert 'umi_tokens_total{kind="completion",role="summarizer"} 3.0' in text
     assert 'umi_role_seconds_count{outcome="ok",role="planner"} 2.0' in text
     assert 'umi_tool_seconds_count{outcome="ok",toolset="test"} 1.0' in text
     assert world.client.delete("/v1/toolsets/test").status_code == 204

@@ -56,8 +56,15 @@ def completed(run_id: str, seq: int) -> Event:
     return Event.of(run_id, seq, RunCompleted(outcome=Outcome.ANSWERED, answer="a"))
 
 
-async def begin(store: Store, run_id: str, lease: Lease = A, key: Key = LOCAL, claim: Claim | None = None) -> Any:
-    return await store.runs.create(created(run_id), key, claim, lease)
+async def begin(
+    store: Store,
+    run_id: str,
+    lease: Lease = A,
+    key: Key = LOCAL,
+    claim: Claim | None = None,
+    webhook: str | None = None,
+) -> Any:
+    return await store.runs.create(created(run_id), key, claim, lease, webhook)
 
 
 @pytest.mark.parametrize(
