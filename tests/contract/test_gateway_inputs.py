@@ -139,7 +139,15 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
         assert added.status_code == 201
         (reported,) = added.json().pop("report")
         assert (reported["name"], reported["status"]) == ("first", "imported")
-        assert {**added.json(), "report": []} == {**body, "base_url": f"{other}/api", "tools": ["first"], "report": []}
+        assert {**added.json(), "report": []} == {
+            **body,
+            "base_url": f"{other}/api",
+            "tools": ["first"],
+            "policy": "allowed",
+            "tool_policy": {},
+            "withheld": [],
+            "report": [],
+        }
         served["operation"] = "second"
         assert world.client.post("/v1/toolsets", json=body).status_code == 201
         names = [tool["name"] for tool in world.client.get("/v1/tools").json()]
