@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -11,8 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import create_cli
 from gateway.dispatch import Reply
 from gateway.egress.client import Egress, Limits
 from gateway.egress.hosts import Hosts
@@ -25,7 +29,7 @@ from gateway.mcp.sessions import Sessions
 from gateway.store import LOCAL, Lease, McpOptions, Store, ToolsetOptions, ToolsetRow
 from gateway.toolsets import Registry
 from tests.fakes import USAGE, call, plan, serve
-from tests.mcp_servers import PAGE, TOOLS, Fake
+from tests.mcp_servers import PAGE, TOOLS, Fake, tool
 from tests.outside import for_ever, outside, response, says
 from tests.world import World
 from umi.errors import BadInput, NoResponse, TimedOut, TooLarge
@@ -37,7 +41,7 @@ from umi.trajectory import JsonObject
 LIMITS = Limits(seconds=30.0, bytes=100_000, connect_seconds=20.0, read_seconds=30.0, tries=1)
 SHORT = replace(LIMITS, seconds=1.0)
 WORDS = (sys.executable, "-m", "tests.mcp_servers")
-NAMES = [tool.name for tool in TOOLS]
+NAMES = [each.name for each in TOOLS]
 SECRET = "s3cret-of-the-tool"
 LOOPBACK = ("127.0.0.0/8",)
 
@@ -434,6 +438,30 @@ def test_a_registration_that_cannot_be_is_refused_with_advice(world: World) -> N
     ]:
         answer = register(world, **fields)
         assert (answer.status_code, detail in answer.text) == (status, True), answer.text
+
+
+def test_servers_are_added_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMI_SECRET_X", SECRET)
+    line = "python -m 'a server'"
+    gateway = world.start(document_seconds=60, mcp_commands=f"{line}; {shlex.join(WORDS)}\n")
+
+    def umi(*arguments: str) -> tuple[int, str]:
+        result = CliRunner(env={"UMI_GATEWAY": gateway, "COLUMNS": "200"}).invoke(create_cli(), list(arguments))
+        return result.exit_code, f"{result.output}{result.exception or ''}"
+
+    fake = Fake()
+    fake.tools = [tool("over http"), types.Tool(name="bad", input_schema={"type": "string"})]
+    with serve(fake.app()) as base:
+        added = umi("tools", "add", "m", f"{base}/mcp", "--mcp", "--secret", "bearer=env:UMI_SECRET_X", "--trust-hints")
+    assert (added[0], added[1].splitlines()) == (
+        0,
+        ["m: over_http", "1 imported, 1 refused", "refused: tools/call bad: its arguments are no object"],
+    )
+    code, printed = umi("tools", "add", "c", "--mcp-command", shlex.join(WORDS), "--env", "TOKEN=env:UMI_SECRET_X")
+    assert (code, printed.startswith("c: mcp_add, keep, ")) == (0, True), printed
+    assert "UMI_MCP_COMMANDS" in umi("tools", "add", "c", "--mcp-command", "python")[1]
+    assert "never the secret itself" in umi("tools", "add", "c", "--mcp-command", line, "--env", "TOKEN=x")[1]
+    assert "--mcp-command" in umi("tools", "add", "c")[1]
 
 
 @pytest.mark.parametrize(

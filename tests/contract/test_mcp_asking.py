@@ -127,6 +127,18 @@ async def test_a_call_that_is_cancelled_cancels_its_run(world: World, way: Any) 
         assert await asyncio.to_thread(outcome, world, new.pop()) == "cancelled"
 
 
+def test_an_older_client_cancels_by_closing_its_connection(world: World) -> None:
+    world.script.delays[Role.PLANNER] = 60
+    before = {run["run_id"] for run in world.client.get("/v1/runs").json()["runs"]}
+    params = {"name": "ask", "arguments": {"query": "q"}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{world.gateway}/mcp", json=body, headers=headers, trust_env=False, timeout=4)
+    (run_id,) = {run["run_id"] for run in world.client.get("/v1/runs").json()["runs"]} - before
+    assert outcome(world, run_id) == "cancelled"
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
