@@ -107,9 +107,16 @@ async def events(
     after: Annotated[int, Query(ge=-1, description="Begin after the event of this id.")] = -1,
     last_event_id: Annotated[int | None, Header(ge=-1)] = None,
 ) -> Response:
-    """A run's events as server-sent events: those stored, then those to come, up to `run.completed`."""
-    await _view(gateway, key, run_id)
-    return stream(gateway.store.runs.follow(run_id, after if last_event_id is None else last_event_id))
+    """A run's events as server-sent events: those stored, then those to come, up to `run.completed`.
+
+    204 when there is nothing left to come, so that a browser's EventSource does not ask again and again.
+    """
+    if not (found := await gateway.store.runs.events_of(key.tenant, run_id)):
+        raise NotFound(f"there is no run {run_id!r}", "run_id")
+    begin = after if last_event_id is None else last_event_id
+    if found[-1].is_last and begin >= found[-1].seq:
+        return Response(status_code=204)
+    return stream(gateway.store.runs.follow(run_id, begin))
 
 
 def _digest(body: QueryBody) -> str:
