@@ -1,7 +1,7 @@
 """Every endpoint once, as a description of what is to be sent and how the answer is read. Nothing here does I/O."""
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
@@ -42,6 +42,20 @@ class QueryOptions(TypedDict, total=False):
     idempotency_key: str
 
 
+class ToolsetOptions(TypedDict, total=False):
+    """Where a toolset's OpenAPI document is, by `url` or as it is, and what its calls may do.
+
+    `base_url` replaces the document's servers; `allow` names hosts and networks that may be reached though they are not
+    public; `secrets` says of security schemes where their secrets are (docs/tools.md).
+    """
+
+    url: str
+    document: JsonObject
+    base_url: str
+    allow: list[str]
+    secrets: dict[str, str]
+
+
 def _nothing(_: bytes) -> None:
     return None
 
@@ -50,6 +64,8 @@ def _reader(kind: type[T]) -> Callable[[bytes], T]:
     return TypeAdapter(kind).validate_json
 
 
+as_json = TypeAdapter[Any](Any).validate_json
+"""Reads any JSON as it is."""
 _run, _page, _models = _reader(Run), _reader(RunPage), _reader(results.Models)
 _tools, _toolsets, _registered = _reader(list[Tool]), _reader(list[Toolset]), _reader(RegisteredToolset)
 
@@ -102,24 +118,9 @@ def delete_run(run_id: str) -> Request[None]:
     return Request("DELETE", _path("runs", run_id), _nothing)
 
 
-def register(
-    name: str,
-    *,
-    url: str | None = None,
-    document: JsonObject | None = None,
-    base_url: str | None = None,
-    allow: Iterable[str] = (),
-    secrets: Mapping[str, str] | None = None,
-) -> Request[RegisteredToolset]:
-    """Register a toolset from an OpenAPI document, given by URL or as it is; one of that name is replaced.
-
-    `allow` names hosts and networks that its calls may reach though they are not public; `secrets` says of security
-    schemes where their secrets are (docs/tools.md).
-    """
-    given: JsonObject = {"url": url, "document": document, "base_url": base_url}
-    given |= {"allow": list(allow) or None, "secrets": dict(secrets or {}) or None}
-    body = {"name": name, **{key: value for key, value in given.items() if value is not None}}
-    return Request("POST", "/v1/toolsets", _registered, body=body, seconds=60.0)
+def register(name: str, **options: Unpack[ToolsetOptions]) -> Request[RegisteredToolset]:
+    """Register a toolset; one of that name is replaced."""
+    return Request("POST", "/v1/toolsets", _registered, body={"name": name, **options}, seconds=30.0)
 
 
 def toolsets() -> Request[list[Toolset]]:
