@@ -20,7 +20,7 @@ from gateway.runs import Runs
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.toolsets import Registry
-from gateway.transport import create_client
+from gateway.transport import RoleClient
 from gateway.turns import Turns
 
 
@@ -47,7 +47,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         secrets = Secrets(settings.secrets_directory)
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
         registry = await stack.enter_async_context(kept)
-        role_client = await stack.enter_async_context(create_client(settings.role_connections))
+        role_client = await stack.enter_async_context(RoleClient(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
         roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
@@ -59,7 +59,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress)
 
 
-def _current(request: Request) -> Gateway:
+async def _current(request: Request) -> Gateway:  # what is not async would be called in a thread
     return cast(Gateway, request.app.state.gateway)
 
 

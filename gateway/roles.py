@@ -8,7 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from gateway.metrics import Metrics
-from gateway.transport import SEND_ERRORS, is_connect_failure
+from gateway.transport import SEND_ERRORS, RoleClient, is_connect_failure
 from umi.errors import (
     ContextOverflow,
     RoleFailure,
@@ -29,7 +29,7 @@ _NOT_SOON = {"not-ready", "engine-failed"}  # loading takes a minute: better tel
 class Roles:
     """Asks the roles. Every method may be cancelled, which drops the connection and so the generation."""
 
-    def __init__(self, client: httpx.AsyncClient, urls: Mapping[Role, str], metrics: Metrics, tries: int = 2) -> None:
+    def __init__(self, client: RoleClient, urls: Mapping[Role, str], metrics: Metrics, tries: int = 2) -> None:
         self._client, self._urls, self._metrics, self._tries = client, urls, metrics, tries
 
     async def plan(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> PlanReply:

@@ -6,7 +6,6 @@ import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from fastapi.responses import JSONResponse
 
 from gateway import accounts
 from gateway.accounts import Asker
@@ -50,7 +49,7 @@ async def ask(
         return stream(gateway.store.runs.follow(run_id))
     if body.background:
         headers = {"location": f"/v1/runs/{run_id}"}
-        return JSONResponse((await _view(gateway, key, run_id)).model_dump(mode="json"), 202, headers)
+        return _shown(await _view(gateway, key, run_id), 202, headers)
     await gateway.runs.finished(run_id)
     view = await _view(gateway, key, run_id)
     if view.problem is not None:
@@ -58,7 +57,7 @@ async def ask(
     if view.outcome is None:
         detail = "The run's end could not be stored; the gateway's log says why."
         return respond(RunProblem(type="internal", title="Internal error", status=500, detail=detail, run_id=run_id))
-    return JSONResponse(view.model_dump(mode="json"))
+    return _shown(view)
 
 
 @router.get("/runs")
@@ -117,6 +116,10 @@ async def events(
     if found[-1].is_last and begin >= found[-1].seq:
         return Response(status_code=204)
     return stream(gateway.store.runs.follow(run_id, begin))
+
+
+def _shown(view: RunView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(view.model_dump_json(), status, headers, "application/json")
 
 
 def _digest(body: QueryBody) -> str:

@@ -1,6 +1,7 @@
 """Asking a server, so and so many at once, and what that cost it."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ class Result:
 async def measure(server: Server, backend: Server, point: Point, runs: int) -> Result:
     """Every asker asks again as soon as it is answered, until `runs` are done; some before them do not count."""
     limit = aiohttp.ClientTimeout(_SECONDS)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=limit) as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2), timeout=limit) as http:
         await script(http, backend, ms=point.milliseconds)
         await _ask(http, server, point.at_once, 2 * point.at_once)
         await script(http, backend, ms=point.milliseconds)
@@ -75,9 +76,10 @@ async def _ask(http: aiohttp.ClientSession, server: Server, at_once: int, runs: 
 
     async def asker() -> None:
         for _ in left:
-            started = time.perf_counter()
-            async with http.post(f"{server.url}/v1/queries", json=BODY) as response:
-                is_good = response.status == 200 and (await response.json())["answer"] == ANSWER
+            started, is_good = time.perf_counter(), False
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with http.post(f"{server.url}/v1/queries", json=BODY) as response:
+                    is_good = response.status == 200 and (await response.json())["answer"] == ANSWER
             latencies.append(time.perf_counter() - started if is_good else None)
 
     await asyncio.gather(*(asker() for _ in range(at_once)))

@@ -19,7 +19,7 @@ from umi.client import Client
 LANGGRAPH = ("langgraph==1.2.22", "langchain-openai==1.7.3", "langgraph-checkpoint-sqlite==3.1.2")
 _SERVING = ("fastapi==0.136.3", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", "httpx==0.28.1")
 _HERE = Path(__file__).parent
-_PATIENCE = 60.0
+_PATIENCE = 180.0
 
 
 @dataclass(frozen=True)

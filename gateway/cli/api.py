@@ -30,10 +30,10 @@ class Api:
         with self._client() as client:
             return client.do(Request("GET", path, as_json, parameters or {}))
 
-    def post(self, path: str) -> Any:
-        """The JSON that a POST without a body answers."""
+    def post(self, path: str, body: JsonObject | None = None) -> Any:
+        """The JSON that a POST answers."""
         with self._client() as client:
-            return client.do(Request("POST", path, as_json, seconds=30.0))
+            return client.do(Request("POST", path, as_json, body=body, seconds=30.0))
 
     def follow(self, run_id: str) -> Iterator[JsonObject]:
         """The events of a run, those stored and those to come."""
