@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import openai, problems, routes_health, routes_runs, routes_toolsets
+from gateway import described, openai, problems, routes_health, routes_runs, routes_toolsets
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
@@ -29,4 +29,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for routes in (routes_runs, routes_toolsets, routes_health):
         app.include_router(routes.router)
     openai.install(app)
+    described.install(app)
     return app

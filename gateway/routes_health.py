@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from gateway import accounts
 from gateway.accounts import Admin
+from gateway.described import TEXT
 from gateway.parts import Current
 from umi.roles import Role
 
@@ -19,7 +20,7 @@ async def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "A role is not ready"}})
 async def ready(gateway: Current) -> Response:
     """200 when every role is ready, else 503; says for each role what is wrong."""
     reasons = await asyncio.gather(*(gateway.roles.is_ready(role) for role in Role))
@@ -28,7 +29,7 @@ async def ready(gateway: Current) -> Response:
     return JSONResponse({"status": "ok" if is_ready else "not ready", "roles": roles}, 200 if is_ready else 503)
 
 
-@router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)
+@router.get("/metrics", response_class=Response, responses={**accounts.PROBLEMS, **TEXT})
 async def metrics(gateway: Current, _: Admin) -> Response:
     """Prometheus' text format; once there are keys, for admins."""
     return Response(gateway.metrics.render(), media_type="text/plain; version=1.0.0; charset=utf-8")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from gateway import accounts
 from gateway.accounts import Asker
 from gateway.bodies import QueryBody, RunList
+from gateway.described import EVENTS
 from gateway.events import Outcome
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound, RunProblem, respond
@@ -21,13 +22,15 @@ from umi.wire import RUN_ID, Problem
 
 router = APIRouter(prefix="/v1", tags=["runs"], responses=accounts.PROBLEMS)
 RunId = Annotated[str, Path(pattern=RUN_ID)]
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "Something in the request is wrong; `field` names it"},
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    **EVENTS,
+    202: {"model": RunView, "description": "The run has begun, in the background"},
+    409: {"model": Problem, "description": "The Idempotency-Key was used for another request"},
     503: {"model": Problem, "description": "A role service failed; `role` names it, the run is stored as failed"},
 }
 
 
-@router.post("/queries", response_model=RunView, responses=PROBLEMS)
+@router.post("/queries", response_model=RunView, responses=ANSWERS)
 async def ask(
     body: QueryBody,
     gateway: Current,
@@ -83,7 +86,7 @@ async def cancel(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     return await _view(gateway, key, run_id)
 
 
-@router.delete("/runs/{run_id}", status_code=204)
+@router.delete("/runs/{run_id}", status_code=204, responses={409: {"model": Problem, "description": "It goes on"}})
 async def delete(run_id: RunId, gateway: Current, key: Asker) -> None:
     """Forget a run that has ended."""
     view = await _view(gateway, key, run_id)
@@ -98,7 +101,11 @@ async def show(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     return await _view(gateway, key, run_id)
 
 
-@router.get("/runs/{run_id}/events", response_class=Response)
+@router.get(
+    "/runs/{run_id}/events",
+    response_class=Response,
+    responses={**EVENTS, 204: {"description": "There is nothing left to come"}},
+)
 async def events(
     run_id: RunId,
     gateway: Current,
