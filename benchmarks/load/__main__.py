@@ -21,7 +21,7 @@ POINTS = (Point(1), Point(16), Point(64), Point(512), Point(64, 50))
 
 def main(
     runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides four for each asker.")] = 300,
-    most: Annotated[int, typer.Option(help="Leave out points with more at once.")] = 512,
+    at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
     open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
     memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
     peers: Annotated[bool, typer.Option(help="Measure the two loops and LangGraph as well.")] = True,
@@ -36,7 +36,7 @@ def main(
     logs = Path("var/logs")
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "load.log"
-    points = [point for point in POINTS if point.at_once <= most]
+    points = [point for point in POINTS if not at or point.at_once in at]
     results: list[Result] = []
     met: dict[str, bool] = {}
     with ExitStack() as stack:

@@ -49,8 +49,8 @@ class Result:
 
 async def measure(server: Server, backend: Server, point: Point, runs: int) -> Result:
     """Every asker asks again as soon as it is answered, until `runs` are done; some before them do not count."""
-    limit = aiohttp.ClientTimeout(_SECONDS)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2), timeout=limit) as http:
+    connector, limit = aiohttp.TCPConnector(limit=0, keepalive_timeout=2), aiohttp.ClientTimeout(_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=limit) as http:
         await script(http, backend, ms=point.milliseconds)
         await _ask(http, server, point.at_once, 2 * point.at_once)
         await script(http, backend, ms=point.milliseconds)

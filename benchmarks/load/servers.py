@@ -61,10 +61,12 @@ def serving(name: str, command: list[str], port: int, log: Path, env: dict[str, 
             process.wait()
 
 
-def scripted_backend(log: Path) -> contextlib.AbstractContextManager[Server]:
+@contextlib.contextmanager
+def scripted_backend(log: Path) -> Iterator[Server]:
     """Roles, model and tool."""
     port = free_port()
-    return serving("backend", [sys.executable, "-m", backend.__name__, str(port)], port, log)
+    with serving("backend", [sys.executable, "-m", backend.__name__, str(port)], port, log) as server:
+        yield server
 
 
 @contextlib.contextmanager
@@ -79,18 +81,22 @@ def gateway(backend_url: str, folder: Path, log: Path) -> Iterator[Server]:
         yield server
 
 
-def loop(client: str, backend_url: str, log: Path) -> contextlib.AbstractContextManager[Server]:
+@contextlib.contextmanager
+def loop(client: str, backend_url: str, log: Path) -> Iterator[Server]:
     """The bare loop on aiohttp or httpx."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.load.peers.loop", str(port), backend_url, client]
-    return serving(f"{client} loop", command, port, log)
+    with serving(f"{client} loop", command, port, log) as server:
+        yield server
 
 
-def langgraph(python: Path, backend_url: str, folder: Path, log: Path) -> contextlib.AbstractContextManager[Server]:
+@contextlib.contextmanager
+def langgraph(python: Path, backend_url: str, folder: Path, log: Path) -> Iterator[Server]:
     """LangGraph with its checkpointer on a new SQLite file."""
     port = free_port()
     command = [str(python), str(_HERE / "peers/langgraph_server.py"), str(port), backend_url]
-    return serving("LangGraph", [*command, f"{folder}/langgraph-{port}.db"], port, log)
+    with serving("LangGraph", [*command, f"{folder}/langgraph-{port}.db"], port, log) as server:
+        yield server
 
 
 def langgraph_python(environment: Path) -> Path | None:
