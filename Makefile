@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PROCESSES ?= 2# of training: one for each GPU, or one single-threaded for each core
 TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
+EXAMPLES ?= 300# requests for each operation and way
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-train bench-swap corpus-openapi chaos eval-examples eval-toolbench
+.PHONY: help setup run test check format tasks train bench-train bench-swap corpus-openapi chaos load fuzz eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -53,6 +54,12 @@ corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests
 
 chaos: setup ## kill gateways at random moments while 300 runs go on, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.chaos
+
+load: setup ## what a run costs the gateway, beside two bare loops and LangGraph; 2,000 streams (a quarter of an hour)
+	$(BIN)/python -m benchmarks.load $(OPTIONS)
+
+fuzz: setup ## thousands of requests from the OpenAPI document: none may be a 500 or off the document
+	UMI_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/contract/test_fuzz.py --timeout 3600
 
 eval-examples: tasks ## task success of the three roles and of the single model, through the running stack
 	$(BIN)/python -m training evaluate

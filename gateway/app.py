@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from gateway import (
+    described,
     openai,
     problems,
     routes_export,
@@ -41,4 +42,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(routes.router)
     openai.install(app)
     routes_mcp.install(app)
+    described.install(app)
     return app

@@ -23,7 +23,7 @@ from gateway.runs import Runs
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.toolsets import Registry
-from gateway.transport import create_client
+from gateway.transport import RoleClient
 from gateway.turns import Turns
 from gateway.webhooks.sending import Webhooks
 
@@ -54,7 +54,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         stack.enter_context(redacted(secrets))
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
         registry = await stack.enter_async_context(kept)
-        role_client = await stack.enter_async_context(create_client(settings.role_connections))
+        role_client = await stack.enter_async_context(RoleClient(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
         # Of their own: a receiver that is down must not keep tools at the same host from being called.
@@ -77,7 +77,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         yield Gateway(settings, metrics, store, accounts, registry, roles, runs, webhooks, egress, sessions)
 
 
-def _current(request: Request) -> Gateway:
+async def _current(request: Request) -> Gateway:  # what is not async would be called in a thread
     return cast(Gateway, request.app.state.gateway)
 
 

@@ -141,6 +141,8 @@ def install(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI says so of a body that is not UTF-8, or nested too deeply
+            return respond(problem_of(BadInput("body: cannot be read as JSON in UTF-8", "body")))
         title = str(error.detail)
         problem = Problem(type="http", title=title, status=error.status_code, detail=title)
         return respond(problem, dict(error.headers or {}))

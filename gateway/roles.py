@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gateway import tracing
 from gateway.metrics import Metrics
-from gateway.transport import SEND_ERRORS
+from gateway.transport import SEND_ERRORS, RoleClient
 from umi.errors import (
     ContextOverflow,
     RoleFailure,
@@ -30,9 +30,7 @@ _OUTAGES = {"not-ready", "engine-failed"}
 class Roles:
     """Asks the roles. Every method may be cancelled, which drops the connection and so the generation."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, urls: Mapping[Role, str], metrics: Metrics, patience: float = 30.0
-    ) -> None:
+    def __init__(self, client: RoleClient, urls: Mapping[Role, str], metrics: Metrics, patience: float = 30.0) -> None:
         """`patience`: for so many seconds, within the deadline, a role that is out of service is asked again."""
         self._client, self._urls, self._metrics, self._patience = client, urls, metrics, patience
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import accounts
 from gateway.accounts import Admin
+from gateway.described import TEXT
 from gateway.parts import Current, Gateway
 from gateway.store.database import first_line
 from umi.roles import Role
@@ -26,7 +27,7 @@ async def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "A role is not ready"}})
 async def ready(gateway: Current) -> Response:
     """200 when every role is ready and the database answers, else 503; says of each what is wrong."""
     asked = (_database(gateway), *(gateway.roles.is_ready(role) for role in Role))
@@ -50,7 +51,7 @@ async def _database(gateway: Gateway) -> str | None:
     return None
 
 
-@router.get("/metrics", response_class=Response, responses=accounts.PROBLEMS)
+@router.get("/metrics", response_class=Response, responses={**accounts.PROBLEMS, **TEXT})
 async def metrics(gateway: Current, _: Admin) -> Response:
     """Prometheus' text format; once there are keys, for admins."""
     with contextlib.suppress(SQLAlchemyError):  # what is counted here is told even while the database is away

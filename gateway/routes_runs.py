@@ -4,12 +4,12 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from fastapi.responses import JSONResponse
 
 from gateway import accounts
 from gateway.accounts import Asker
 from gateway.bodies import ApprovalBody, QueryBody, RunList
 from gateway.cursors import cursor_of, position
+from gateway.described import EVENTS
 from gateway.events import Approval, Outcome, RunStatus
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound, RunProblem, respond
@@ -22,13 +22,15 @@ from umi.wire import RUN_ID, Problem
 router = APIRouter(prefix="/v1", tags=["runs"], responses=accounts.PROBLEMS)
 RunId = Annotated[str, Path(pattern=RUN_ID)]
 _Unfinished = Literal["running", "requires_action"]
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "Something in the request is wrong; `field` names it"},
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    **EVENTS,
+    202: {"model": RunView, "description": "The run goes on in the background, or waits for approval"},
+    409: {"model": Problem, "description": "The Idempotency-Key was used for another request"},
     503: {"model": Problem, "description": "A role service failed; `role` names it, the run is stored as failed"},
 }
 
 
-@router.post("/queries", response_model=RunView, responses=PROBLEMS)
+@router.post("/queries", response_model=RunView, responses=ANSWERS)
 async def ask(
     body: QueryBody,
     gateway: Current,
@@ -58,13 +60,13 @@ async def ask(
         await gateway.runs.settled(run_id)
     view = await _view(gateway, key, run_id)
     if body.background or (view.outcome is None and view.asked_a_person):
-        return JSONResponse(view.model_dump(mode="json"), 202, {"location": f"/v1/runs/{run_id}"})
+        return _shown(view, 202, {"location": f"/v1/runs/{run_id}"})
     if view.problem is not None:
         return respond(view.problem)
     if view.outcome is None:
         detail = "The run's end could not be stored; the gateway's log says why."
         return respond(RunProblem(type="internal", title="Internal error", status=500, detail=detail, run_id=run_id))
-    return JSONResponse(view.model_dump(mode="json"))
+    return _shown(view)
 
 
 @router.get("/runs")
@@ -91,7 +93,7 @@ async def cancel(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     return await _view(gateway, key, run_id)
 
 
-@router.post("/runs/{run_id}/approve")
+@router.post("/runs/{run_id}/approve", responses={409: {"model": Problem, "description": "It does not wait with that"}})
 async def approve(run_id: RunId, body: ApprovalBody, gateway: Current, key: Asker) -> RunView:
     """Let the call that a run waits with be sent exactly as it is shown, or refuse it; the run then goes on.
 
@@ -106,7 +108,7 @@ async def approve(run_id: RunId, body: ApprovalBody, gateway: Current, key: Aske
     return view
 
 
-@router.delete("/runs/{run_id}", status_code=204)
+@router.delete("/runs/{run_id}", status_code=204, responses={409: {"model": Problem, "description": "It goes on"}})
 async def delete(run_id: RunId, gateway: Current, key: Asker) -> None:
     """Forget a run that has ended."""
     view = await _view(gateway, key, run_id)
@@ -121,7 +123,11 @@ async def show(run_id: RunId, gateway: Current, key: Asker) -> RunView:
     return await _view(gateway, key, run_id)
 
 
-@router.get("/runs/{run_id}/events", response_class=Response)
+@router.get(
+    "/runs/{run_id}/events",
+    response_class=Response,
+    responses={**EVENTS, 204: {"description": "There is nothing left to come"}},
+)
 async def events(
     run_id: RunId,
     gateway: Current,
@@ -129,9 +135,20 @@ async def events(
     after: Annotated[int, Query(ge=-1, description="Begin after the event of this id.")] = -1,
     last_event_id: Annotated[int | None, Header(ge=-1)] = None,
 ) -> Response:
-    """A run's events as server-sent events: those stored, then those to come, up to `run.completed`."""
-    await _view(gateway, key, run_id)
-    return stream(gateway.store.runs.follow(run_id, after if last_event_id is None else last_event_id))
+    """A run's events as server-sent events: those stored, then those to come, up to `run.completed`.
+
+    204 when there is nothing left to come, so that a browser's EventSource does not ask again and again.
+    """
+    if not (found := await gateway.store.runs.events_of(key.tenant, run_id)):
+        raise NotFound(f"there is no run {run_id!r}", "run_id")
+    begin = after if last_event_id is None else last_event_id
+    if found[-1].is_last and begin >= found[-1].seq:
+        return Response(status_code=204)
+    return stream(gateway.store.runs.follow(run_id, begin))
+
+
+def _shown(view: RunView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(view.model_dump_json(), status, headers, "application/json")
 
 
 def _digest(body: QueryBody) -> str:

@@ -19,11 +19,16 @@ from gateway.toolsets import Toolset
 from umi.errors import NoResponse, Unreachable
 from umi.openapi import moved
 from umi.trajectory import JsonObject
+from umi.wire import Problem
 
 router = APIRouter(prefix="/v1", tags=["tools"], responses=accounts.PROBLEMS)
 
 
-@router.post("/toolsets", status_code=201)
+@router.post(
+    "/toolsets",
+    status_code=201,
+    responses={502: {"model": Problem, "description": "The document could not be fetched"}},
+)
 async def register(body: ToolsetBody, gateway: Current, key: Keeper) -> RegisteredToolset:
     """Register a toolset, or replace the one of that name."""
     if (body.allow or body.secrets) and not key.may(Scope.ADMIN):

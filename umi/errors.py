@@ -18,6 +18,7 @@ UmiError
 │   ├── RoleUnavailable      down, not ready, or no answer within the deadline
 │   ├── RoleOverloaded       it asks to come back later (`retry_after`, seconds)
 │   └── RoleOutputInvalid    its text does not follow the role's grammar
+├── ClientError              what the Python client raises: its own tree stands in umi/client/errors.py
 ├── TrainingStopped          a stage of training cannot go on; its whole checkpoints are there to go on from
 └── CallRejected             a call that must not be sent; becomes an observation, the planner reacts
 """

@@ -1,14 +1,14 @@
-"""The commands' side of the gateway's REST API."""
+"""The commands' side of the gateway's REST API: its client, with plain JSON and errors of one sentence."""
 
-import json
-import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
+from umi.client import Client, ClientError, NotConnected, Patience, Refused, RunFailed, Unauthorized, flows
+from umi.client.requests import Request, as_json
 from umi.trajectory import JsonObject
+
+_START = "Start one with: umi up"
 
 
 class Failed(Exception):
@@ -18,28 +18,27 @@ class Failed(Exception):
 class Api:
     """A gateway at `url`, asked with the key in UMI_API_KEY if there is one.
 
-    Every method raises Failed when there is no gateway, or when it refuses.
+    Every method raises Failed when there is no gateway, or when it refuses. Nothing is tried twice, since somebody
+    waits at a terminal; a stream that has begun is resumed.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        key = os.environ.get("UMI_API_KEY", "").strip()
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     def get(self, path: str, parameters: dict[str, str] | None = None) -> Any:
         """The JSON at `path`."""
-        with self._client(30) as client:
-            return _content(client.get(path, params=parameters))
+        with self._client() as client:
+            return client.do(Request("GET", path, as_json, parameters or {}))
 
     def post(self, path: str, body: JsonObject | None = None) -> Any:
         """The JSON that a POST answers."""
-        with self._client(60) as client:
-            return _content(client.post(path, json=body))
+        with self._client() as client:
+            return client.do(Request("POST", path, as_json, body=body, seconds=30.0))
 
     def follow(self, run_id: str) -> Iterator[JsonObject]:
         """The events of a run, those stored and those to come."""
-        with self._client(60) as client, client.stream("GET", f"/v1/runs/{run_id}/events") as response:
-            yield from _events(response)
+        with self._client() as client, client.runs.events(run_id) as events:
+            yield from (event.model_dump(mode="json") for event in events)
 
     def decide(self, run_id: str, step: int, approve: bool, reason: str | None = None) -> JsonObject:
         """The run, which goes on as a person has decided on that step's call."""
@@ -48,69 +47,45 @@ class Api:
 
     def lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
         """The lines at `path`, as they come."""
-        with self._client(60) as client, client.stream("GET", path, params=parameters) as response:
-            if response.status_code != 200:
-                response.read()
-                _content(response)
-            yield from response.iter_lines()
+        with self._client() as client, client.iterate(flows.lines(path, parameters)) as lines:
+            yield from lines
 
     def add_toolset(self, body: JsonObject) -> JsonObject:
         """Register a toolset."""
-        with self._client(60) as client:
-            return _content(client.post("/v1/toolsets", json=body))
+        with self._client() as client:
+            return client.toolsets.register(**body).model_dump(mode="json")
 
     def ask(self, body: JsonObject) -> JsonObject:
         """A run that is finished or waits for approval, or the problem that a role's failure is told with."""
-        with self._client(float(body["deadline_seconds"]) + 30) as client:
-            response = client.post("/v1/queries", json=body)
-            return response.json() if _has_run(response) else _content(response)
+        with self._client() as client:
+            try:
+                return client.queries.ask(**body).model_dump(mode="json")
+            except RunFailed as error:
+                return error.problem.model_dump(mode="json", exclude_none=True)
 
     def stream(self, body: JsonObject) -> Iterator[JsonObject]:
         """The events of a new run as they happen."""
-        with (
-            self._client(60) as client,
-            client.stream("POST", "/v1/queries", json={**body, "stream": True}) as response,
-        ):
-            yield from _events(response)
+        with self._client() as client, client.queries.stream(**body) as events:
+            yield from (event.model_dump(mode="json") for event in events)
 
     @contextmanager
-    def _client(self, seconds: float) -> Generator[httpx.Client]:
-        timeout = httpx.Timeout(seconds, connect=5)
+    def _client(self) -> Generator[Client]:
         try:
-            with httpx.Client(base_url=self.url, headers=self._headers, timeout=timeout, trust_env=False) as client:
+            with Client(self.url, patience=Patience(retries=0)) as client:
                 yield client
-        except httpx.ConnectError as error:
-            raise Failed(f"No gateway answers at {self.url}. Start one with: umi up") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Failed(
-                f"The connection to the gateway at {self.url} broke: {error or type(error).__name__}"
-            ) from error
+        except NotConnected as error:
+            hint = (
+                " Start one with: umi up" if error.run_id is None else f" Its run goes on: umi runs show {error.run_id}"
+            )
+            raise Failed(f"{_sentence(error)}{hint}") from error
+        except Unauthorized as error:
+            raise Failed(f"The gateway at {self.url} wants a key: set UMI_API_KEY to a valid one.") from error
+        except Refused as error:
+            raise Failed(f"The gateway refuses ({error.status}): {error}") from error
+        except (ClientError, ValueError) as error:
+            raise Failed(_sentence(error)) from error
 
 
-def _events(response: httpx.Response) -> Iterator[JsonObject]:
-    if response.status_code != 200:
-        response.read()
-        _content(response)
-    for line in response.iter_lines():
-        if line.startswith("data: "):
-            yield json.loads(line[6:])
-
-
-def _content(response: httpx.Response) -> Any:
-    try:
-        data = response.json() if response.content else None
-    except ValueError as error:
-        raise Failed(f"{response.url} is not a UMi gateway: it answers {response.status_code}, not JSON.") from error
-    if response.is_success:
-        return data
-    detail = data.get("detail") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if response.status_code == 401:
-        raise Failed(f"The gateway at {response.url.copy_with(path='/')} wants a key: set UMI_API_KEY to a valid one.")
-    raise Failed(f"The gateway refuses ({response.status_code}): {detail or response.reason_phrase}")
-
-
-def _has_run(response: httpx.Response) -> bool:
-    try:
-        return "run_id" in response.json()
-    except ValueError:
-        return False
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

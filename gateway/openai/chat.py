@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from gateway.accounts import Asker
+from gateway.described import EVENTS
 from gateway.openai import models, runs
 from gateway.openai.bodies import described
 from gateway.openai.chat_bodies import IGNORED, REFUSED, ChatBody
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/v1/chat", tags=["openai"])
 _WHAT = "A conversation answered by the agent, as OpenAI's chat completion or, with `stream`, its chunks."
 
 
-@router.post("/completions", responses=REPLIES, description=described(_WHAT, IGNORED, REFUSED))
+@router.post("/completions", responses={**REPLIES, **EVENTS}, description=described(_WHAT, IGNORED, REFUSED))
 async def complete(body: ChatBody, gateway: Current, key: Asker) -> Response:
     """Run the conversation's query to its end; a client that leaves does not end it."""
     models.check(body.model)

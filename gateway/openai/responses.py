@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from gateway.accounts import Asker
+from gateway.described import EVENTS
 from gateway.events import Approval, Outcome, RunStatus
 from gateway.openai import models, runs
 from gateway.openai.bodies import described
@@ -27,7 +28,7 @@ _APPROVAL = re.compile(rf"{APPROVAL_PREFIX}(?P<run>.+)_(?P<step>[1-9][0-9]?)")
 _WHAT = "Input answered by the agent, as OpenAI's response or, with `stream`, the events that lead to it."
 
 
-@router.post("", responses=REPLIES, description=described(_WHAT, IGNORED, REFUSED))
+@router.post("", responses={**REPLIES, **EVENTS}, description=described(_WHAT, IGNORED, REFUSED))
 async def respond(body: ResponseBody, gateway: Current, key: Asker) -> Response:
     """Run the input's query to its end, or until it waits for approval; a client that leaves does not end it.
 
@@ -51,7 +52,7 @@ async def respond(body: ResponseBody, gateway: Current, key: Asker) -> Response:
     return failure(view) or JSONResponse(response_of(view, asked))
 
 
-@router.get("/{response_id}", responses={code: REPLIES[code] for code in (400, 401, 403, 404, 429)})
+@router.get("/{response_id}", responses={code: REPLIES[code] for code in (400, 401, 403, 404, 429)} | EVENTS)
 async def show(
     response_id: str,
     gateway: Current,

@@ -15,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.egress.client import Egress, Limits, Outgoing
 from gateway.egress.permission import Permission, may_be_reached, permission
-from gateway.egress.retries import retry_after
 from gateway.events import Event
 from gateway.metrics import Metrics
 from gateway.store import DeliveryState, Due, RunStore, WebhookStore
@@ -24,6 +23,7 @@ from gateway.webhooks import signing
 from gateway.webhooks.terms import Terms
 from umi import logs
 from umi.errors import BadInput, Forbidden, NoResponse, TooLarge
+from umi.patience import retry_after
 
 _log = logging.getLogger("umi.gateway")
 _MOMENT = 0.5

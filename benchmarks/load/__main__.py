@@ -1,0 +1,86 @@
+"""Load: runs of six role calls and two tool calls, 1 to 512 at once, on the gateway and on what it is compared with.
+
+Exits with 1 when a goal is missed. CPU a run can be compared on a busy machine, times cannot: they need two idle cores.
+"""
+
+import asyncio
+import resource
+import tempfile
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.load import memory, servers, streams, table
+from benchmarks.load.measure import Point, Result, measure
+from benchmarks.load.servers import Server
+
+POINTS = (Point(1), Point(16), Point(64), Point(512), Point(64, 50))
+
+
+def main(
+    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides four for each asker.")] = 300,
+    at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
+    open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
+    memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
+    peers: Annotated[bool, typer.Option(help="Measure the two loops and LangGraph as well.")] = True,
+    environment: Annotated[Path, typer.Option(help="Where LangGraph is installed, apart from everything else.")] = Path(
+        tempfile.gettempdir()
+    )
+    / "umi-load-langgraph",
+) -> None:
+    """Measure, and print it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    logs = Path("var/logs")
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / "load.log"
+    points = [point for point in POINTS if not at or point.at_once in at]
+    results: list[Result] = []
+    met: dict[str, bool] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="umi-load-")))
+        backend = stack.enter_context(servers.scripted_backend(log))
+        for context in _servers(backend, folder, log, environment if peers else None):
+            with context as server:
+                for point in points:
+                    results.append(asyncio.run(measure(server, backend, point, runs + 4 * point.at_once)))
+                    table.show(results[-1:])
+                if server.name == "gateway":
+                    met |= _gateway_alone(server, backend, open_streams, memory_runs)
+    table.show(results)
+    met = table.goals(results) | met
+    print()
+    for goal, is_met in met.items():
+        print(f"{'met   ' if is_met else 'MISSED'} {goal}")
+    raise typer.Exit(0 if all(met.values()) else 1)
+
+
+def _servers(
+    backend: Server, folder: Path, log: Path, environment: Path | None
+) -> list[AbstractContextManager[Server]]:
+    """The gateway, and what it is compared with if there is an `environment` for that."""
+    found = [servers.gateway(backend.url, folder, log)]
+    if environment is not None:
+        found += [servers.loop(client, backend.url, log) for client in ("aiohttp", "httpx")]
+        if python := servers.langgraph_python(environment):
+            found.append(servers.langgraph(python, backend.url, folder, log))
+    return found
+
+
+def _gateway_alone(gateway: Server, backend: Server, open_streams: int, memory_runs: int) -> dict[str, bool]:
+    met: dict[str, bool] = {}
+    if open_streams:
+        seen = asyncio.run(streams.watch(gateway, backend, open_streams))
+        told = f"{seen.whole} of {seen.count} streams, all {seen.open} open at once, got all of their events"
+        met[f"{told} ({1000 * seen.cpu:.1f} ms of CPU each, {seen.mebibytes:.0f} MiB)"] = seen.whole == seen.count
+    if memory_runs:
+        sizes = asyncio.run(memory.watch(gateway, backend, memory_runs))
+        told = f"{sizes[memory.SETTLED - 1]:.0f} MiB after a fifth of {memory_runs} runs, {sizes[-1]:.0f} at the end"
+        met[told] = memory.is_flat(sizes)
+    return met
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,129 @@
+"""What happens in a run, as a stream tells it. Open like the results: an event of an unknown type is `Unknown`."""
+
+from typing import ClassVar
+
+from pydantic import SerializeAsAny
+
+from umi.client.results import Call, Problem, Result, Usage
+from umi.trajectory import JsonObject
+
+
+class Payload(Result):
+    """What one event says. `type` is its name on the wire."""
+
+    type: ClassVar[str]
+
+
+class Unknown(Payload):
+    """Something that this version of the client does not know; its fields are in `model_extra`."""
+
+    type: ClassVar[str] = ""
+
+
+class RunCreated(Payload):
+    """The run exists; nothing has been asked yet."""
+
+    type: ClassVar[str] = "run.created"
+    query: str
+    tools: list[str]
+    max_steps: int
+    deadline_seconds: float
+    may_add: bool = False
+
+
+class Plan(Result):
+    """Why, and whose turn is next: caller, conclusion or give up."""
+
+    rationale: str
+    turn: str
+
+
+class Planned(Payload):
+    """The planner's turn; opens step `step` (from 1)."""
+
+    type: ClassVar[str] = "plan"
+    step: int
+    plan: Plan
+    version: str
+    usage: Usage
+    seconds: float
+
+
+class Offered(Payload):
+    """More tools for the planner, which gave up for want of one."""
+
+    type: ClassVar[str] = "tools"
+    step: int
+    tools: list[str]
+
+
+class Called(Payload):
+    """The caller's turn. `request` is about to be sent; None when the call was rejected."""
+
+    type: ClassVar[str] = "call"
+    step: int
+    call: Call
+    version: str
+    usage: Usage
+    seconds: float
+    toolset: str | None = None
+    request: JsonObject | None = None
+
+
+class Observed(Payload):
+    """What came of the call; `outcome` is ok, error, timeout, unreachable, too_large, rejected or unknown."""
+
+    type: ClassVar[str] = "observation"
+    step: int
+    observation: str
+    outcome: str
+    status: int | None = None
+    seconds: float = 0.0
+
+
+class RunCompleted(Payload):
+    """The end. Version, usage and `summarize_seconds` belong to the summarizer, if it had its turn."""
+
+    type: ClassVar[str] = "run.completed"
+    outcome: str
+    answer: str | None = None
+    problem: Problem | None = None
+    version: str | None = None
+    usage: Usage | None = None
+    summarize_seconds: float | None = None
+    seconds: float = 0.0
+
+
+PAYLOADS: dict[str, type[Payload]] = {
+    kind.type: kind for kind in (RunCreated, Planned, Offered, Called, Observed, RunCompleted)
+}
+
+
+class _Entry(Result):
+    run_id: str
+    seq: int
+    type: str
+    at: float
+    data: JsonObject
+
+
+class Event(Result):
+    """One entry of a run's log. `seq` counts from 0 without gaps, `at` is seconds since the epoch."""
+
+    run_id: str
+    seq: int
+    type: str
+    at: float
+    data: SerializeAsAny[Payload]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run ends with this event."""
+        return self.type == RunCompleted.type
+
+
+def read_event(text: str) -> Event:
+    """The event that a message of the stream carries. Raises pydantic's ValidationError."""
+    entry = _Entry.model_validate_json(text)
+    data = PAYLOADS.get(entry.type, Unknown).model_validate(entry.data)
+    return Event(run_id=entry.run_id, seq=entry.seq, type=entry.type, at=entry.at, data=data)
