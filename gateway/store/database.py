@@ -170,4 +170,8 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     """A transaction that will write takes the lock at once: one that reads first could not wait for it later."""
     writes = connection.get_execution_options().get("umi_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if writes:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:  # cannot fail, and through SQLAlchemy would take longer than the reading
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN")

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,6 +24,31 @@ _STATUS = sa.case(
     (tables.waits, RunStatus.REQUIRES_ACTION.value),
     else_=RunStatus.RUNNING.value,
 ).label("status")
+# Made once: to build a statement costs more than to execute it.
+_OF_RUN = (
+    _events.select()
+    .where(_events.c.run_id == sa.bindparam("run_id"), _events.c.seq > sa.bindparam("after"))
+    .order_by(_events.c.seq)
+)
+_OF_TENANT = (
+    _events.select()
+    .join(_runs)
+    .where(_runs.c.id == sa.bindparam("run_id"), _runs.c.tenant == sa.bindparam("tenant"))
+    .order_by(_events.c.seq)
+)
+_NEW_RUN, _NEW_EVENT = _runs.insert(), _events.insert()
+_HELD = (
+    sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id)
+    .where(_runs.c.id.in_(sa.bindparam("wanted", expanding=True)), _runs.c.outcome.is_(None))
+    .order_by(_runs.c.id)
+    .with_for_update()
+)
+_END = (
+    _runs.update()
+    .where(_runs.c.id == sa.bindparam("ended"))
+    .values(outcome=sa.bindparam("how"), owner=None, until=None)
+)
+_LEAVE = _runs.update().where(_runs.c.id == sa.bindparam("waits")).values(owner=None, until=sa.bindparam("to"))
 
 
 @dataclass(frozen=True)
@@ -73,8 +98,8 @@ class RunStore:
                 "cancel_asked": False,
                 **lease.model_dump(),
             }
-            connection.execute(_runs.insert().values(row))
-            connection.execute(_events.insert().values(_row(event)))
+            connection.execute(_NEW_RUN, row)
+            connection.execute(_NEW_EVENT, _row(event))
             if webhook is not None:
                 await_end(connection, event.run_id, webhook, event.at)
             return None
@@ -193,13 +218,13 @@ class RunStore:
 
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
-        chosen = _events.select().where(_events.c.run_id == run_id, _events.c.seq > after).order_by(_events.c.seq)
-        return await self._database.read(lambda connection: read_events(connection, chosen))
+        asked = {"run_id": run_id, "after": after}
+        return await self._database.read(lambda connection: read_events(connection, _OF_RUN, asked))
 
     async def events_of(self, tenant: str, run_id: str) -> list[Event]:
         """The run's events; empty when the tenant has no such run."""
-        chosen = _events.select().join(_runs).where(_runs.c.id == run_id, _runs.c.tenant == tenant)
-        return await self._database.read(lambda connection: read_events(connection, chosen.order_by(_events.c.seq)))
+        asked = {"run_id": run_id, "tenant": tenant}
+        return await self._database.read(lambda connection: read_events(connection, _OF_TENANT, asked))
 
     async def follow(self, run_id: str, after: int = -1, patience: float = 10.0) -> AsyncIterator[Event | None]:
         """Replay, then wait for more until the run's last event; None after every `patience` seconds of silence.
@@ -256,24 +281,21 @@ class RunStore:
 
 def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]:
     """Append those events whose run is still their owner's; the lock keeps others from taking it until the commit."""
-    wanted = {append.event.run_id for append in appends}
-    held = sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id).where(_runs.c.id.in_(wanted), _runs.c.outcome.is_(None))
-    rows = connection.execute(held.order_by(_runs.c.id).with_for_update()).all()
+    wanted = list({append.event.run_id for append in appends})
+    rows = connection.execute(_HELD, {"wanted": wanted}).all()
     owners, keys = {row.id: row.owner for row in rows}, {row.id: row.key_id for row in rows}
     results = [owners.get(append.event.run_id) == append.owner for append in appends]
     events = [append.event for append, mine in zip(appends, results, strict=True) if mine]
     if not events:
         return results
-    connection.execute(_events.insert(), [_row(event) for event in events])
+    connection.execute(_NEW_EVENT, [_row(event) for event in events])
     ended = [{"ended": event.run_id, "how": event.data["outcome"]} for event in events if event.is_last]
     if ended:
-        end = _runs.update().where(_runs.c.id == sa.bindparam("ended"))
-        connection.execute(end.values(outcome=sa.bindparam("how"), owner=None, until=None), ended)
+        connection.execute(_END, ended)
         arm(connection, [run["ended"] for run in ended], time.time())
     waits = [{"waits": e.run_id, "to": e.data["expires_at"]} for e in events if e.type == RequiresAction.type]
     if waits:
-        leave = _runs.update().where(_runs.c.id == sa.bindparam("waits"))
-        connection.execute(leave.values(owner=None, until=sa.bindparam("to")), waits)
+        connection.execute(_LEAVE, waits)
     add_usage(connection, ((keys[event.run_id], _tokens(event)) for event in events), time.time())
     return results
 
@@ -296,10 +318,10 @@ def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None
     return None if row is None else Claimed(key=row["key"], digest=row["digest"], run_id=row["run_id"])
 
 
-def read_events(connection: sa.Connection, chosen: sa.Select) -> list[Event]:
-    """The events that `chosen` selects."""
-    rows = connection.execute(chosen).mappings()
-    return [Event(**{**row, "data": json.loads(row["data"])}) for row in rows]
+def read_events(connection: sa.Connection, chosen: sa.Select, asked: Mapping[str, object] | None = None) -> list[Event]:
+    """The events that `chosen` selects; `asked` are its parameters."""
+    rows = connection.execute(chosen, asked).all()
+    return [Event(run_id=row.run_id, seq=row.seq, type=row.type, at=row.at, data=json.loads(row.data)) for row in rows]
 
 
 def _row(event: Event) -> dict[str, object]:
