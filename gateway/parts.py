@@ -43,14 +43,14 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
     """Open store and clients, load the toolsets; on leaving, stop all runs first."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        store = await stack.enter_async_context(Store(settings.database))
+        store = await stack.enter_async_context(Store(settings.database_url))
         secrets = Secrets(settings.secrets_directory)
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
         registry = await stack.enter_async_context(kept)
         role_client = await stack.enter_async_context(create_client(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)
         egress = await stack.enter_async_context(Egress(hosts, settings.role_connections))
-        roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries)
+        roles = Roles(role_client, settings.role_urls, metrics, settings.role_connect_tries, settings.shown_to_roles)
         dispatcher = Dispatcher(egress, Keyring(egress, secrets, settings.tool_limits), settings.tool_limits)
         loop = Loop(roles, dispatcher, metrics)
         turns = Turns(settings.max_running)
