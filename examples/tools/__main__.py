@@ -8,10 +8,12 @@ from examples.tools.server import create_app
 
 
 def main() -> None:
-    """Serve on the loopback address until interrupted."""
+    """Serve until interrupted, on the loopback address unless told otherwise."""
     parser = argparse.ArgumentParser(prog="python -m examples.tools", description="Serve the example tools.")
-    parser.add_argument("--port", type=int, default=8100, help="port on 127.0.0.1 (default: 8100)")
-    uvicorn.run(create_app(), host="127.0.0.1", port=parser.parse_args().port)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8100, help="port to listen on (default: 8100)")
+    given = parser.parse_args()
+    uvicorn.run(create_app(), host=given.host, port=given.port)
 
 
 if __name__ == "__main__":

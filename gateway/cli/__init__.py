@@ -7,6 +7,7 @@ import typer
 from gateway.cli import keys, runs, tools, weights
 from gateway.cli.api import Failed
 from gateway.cli.ask import ask
+from gateway.cli.size import size
 from gateway.cli.up import up
 
 
@@ -15,6 +16,7 @@ def create_cli() -> typer.Typer:
     cli = typer.Typer(no_args_is_help=True, add_completion=False, help="UMi, a tool-using agent of three small LLMs.")
     cli.command()(up)
     cli.command()(ask)
+    cli.command()(size)
     cli.add_typer(tools.app, name="tools")
     cli.add_typer(runs.app, name="runs")
     cli.add_typer(weights.app, name="weights")
