@@ -9,8 +9,8 @@ For a decoder with grouped-query attention and a gated MLP (Llama, Mistral, Qwen
     runs at once = KV cache / (KV per token · tokens of a run)
 
 Embeddings and the output head stay in 16 bits whatever the weights are quantised to. The 1.5 GiB are the CUDA context,
-NCCL's buffers and CUDA graphs: an estimate, as are the activations; vLLM measures both when it starts. Runs that share a
-prefix share its KV cache (vLLM's prefix cache), so that more fit than this says.
+NCCL's buffers and CUDA graphs: an estimate, as are the activations; vLLM measures both when it starts. Runs that share
+a prefix share its KV cache (vLLM's prefix cache), so that more fit than this says.
 """
 
 import json
