@@ -8,11 +8,12 @@ RUN for name in pydantic-settings prometheus-client jsonschema referencing gguf 
       python3 -c "import importlib.metadata as m; m.version('$name')" 2>/dev/null \
         || python3 -m pip install --no-cache-dir --no-deps "$(grep "^$name==" /build/role.lock)" || exit 1; \
     done
-COPY pyproject.toml README.md /build/umi/
+COPY pyproject.toml /build/umi/
 COPY umi /build/umi/umi
 COPY services /build/umi/services
 # The project's lock is for Python 3.11; the image has a newer one, that the sources run on as well.
-RUN python3 -m pip install --no-cache-dir --no-deps --ignore-requires-python /build/umi && rm -rf /build \
+RUN touch /build/umi/README.md \
+ && python3 -m pip install --no-cache-dir --no-deps --ignore-requires-python /build/umi && rm -rf /build \
  && ln -sf "$(command -v python3)" /usr/local/bin/python \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin umi \
  && install -d -o umi -g umi /models /registry
