@@ -86,14 +86,7 @@ class Compose:
 
     def umi(self, *arguments: str, seconds: float = 300) -> str:
         """Run the `umi` command as an operator does."""
-        return self(
-            "run",
-            "--rm",
-            *(("-T",) if len(self.program) == 1 else ("-T", "--quiet-pull")),
-            "umi",
-            *arguments,
-            seconds=seconds,
-        )
+        return self("run", "--rm", "-T", "-e", "COLUMNS=200", "umi", *arguments, seconds=seconds)
 
     def containers(self, *services: str) -> list[Container]:
         """Of these services, or of all; ended ones as well."""
