@@ -7,7 +7,8 @@ EXAMPLES ?= 300# requests for each operation and way
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format tasks train bench-train bench-swap corpus-openapi chaos load fuzz eval-examples eval-toolbench
+.PHONY: help setup run test test-compose secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
+	fuzz eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -20,6 +21,12 @@ run: setup ## start roles, gateway and example tools, ask one query, stay up
 
 test: setup ## every test, unit to end to end
 	$(BIN)/python -m pytest
+
+test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swapped, killed (a quarter of an hour)
+	$(BIN)/python -m benchmarks.compose
+
+secrets: ## the secret files that docker-compose.yml mounts, those that are missing
+	@$(PYTHON) deploy/new_secrets.py
 
 check: setup ## lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import ipaddress
 import math
 import signal
 import sys
+from contextlib import closing
 
 import uvicorn
 from pydantic import ValidationError
@@ -13,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway import tracing
 from gateway.app import create_app
 from gateway.settings import Settings
-from gateway.store import Database
+from gateway.store import Database, Scope
 from gateway.store.database import first_line
-from gateway.store.keys import has_any
+from gateway.store.keys import adopt, has_any
 from umi import logs
 
 
@@ -29,14 +30,17 @@ def main() -> None:
             print(f"gateway: {name}: {wrong['msg']}", file=sys.stderr)
         sys.exit(2)
     try:
-        has_keys = _has_keys(settings.database)
+        open_to_network = has_keys(settings)
+    except ValueError as error:
+        print(f"gateway: UMI_FIRST_KEY: {error}", file=sys.stderr)
+        sys.exit(2)
     except (SQLAlchemyError, OSError) as error:
         print(f"gateway: the database cannot be used: {first_line(error)}", file=sys.stderr)
         sys.exit(2)
-    if not is_loopback(settings.host) and not has_keys:
+    if not is_loopback(settings.host) and not open_to_network:
         print(
             f"gateway: without API keys it listens on loopback only, not on {settings.host}. "
-            "Make a key first: umi keys create --tenant NAME",
+            "Make a key first: umi keys create --tenant NAME, or give one as UMI_FIRST_KEY",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -75,13 +79,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _has_keys(url: str) -> bool:
-    database = Database(url)
-    database.migrate()
-    with database.transaction() as connection:
-        found = has_any(connection)
-    database.close()
-    return found
+def has_keys(settings: Settings) -> bool:
+    """Whether the database has a key, after it got the first one if that is given. Raises ValueError."""
+    with closing(Database(settings.database_url)) as database:
+        database.migrate()
+        with database.transaction() as connection:
+            if has_any(connection):
+                return True
+            if settings.first_key is None:
+                return False
+            adopt(connection, settings.first_key.get_secret_value(), "default", "first", Scope)
+            return True
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
     """Open store and clients, load the toolsets; on leaving, stop all runs first."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        store = await stack.enter_async_context(Store(settings.database))
+        store = await stack.enter_async_context(Store(settings.database_url))
         secrets = Secrets(settings.secrets_directory)
         stack.enter_context(redacted(secrets))
         kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
@@ -62,7 +62,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         post = await stack.enter_async_context(Egress(receivers, settings.role_connections))
         webhooks = Webhooks(store.webhooks, store.runs, post, metrics, settings.webhook_terms)
         await stack.enter_async_context(webhooks)
-        roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds)
+        roles = Roles(role_client, settings.role_urls, metrics, settings.role_patience_seconds, settings.shown_to_roles)
         limits = settings.tool_limits
         keyring = Keyring(egress, secrets, limits)
         listing, commands = settings.document_limits, settings.mcp_commands

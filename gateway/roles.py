@@ -1,7 +1,7 @@
 """The client of the three role services."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import httpx
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway import tracing
 from gateway.metrics import Metrics
+from gateway.replicas import Replicas, addresses
 from gateway.transport import SEND_ERRORS, RoleClient
 from umi.errors import (
     ContextOverflow,
@@ -28,11 +29,25 @@ _OUTAGES = {"not-ready", "engine-failed"}
 
 
 class Roles:
-    """Asks the roles. Every method may be cancelled, which drops the connection and so the generation."""
+    """Asks the roles. Every method may be cancelled, which drops the connection and so the generation.
 
-    def __init__(self, client: RoleClient, urls: Mapping[Role, str], metrics: Metrics, patience: float = 30.0) -> None:
+    A role has no side effects: what one replica cannot answer, because it is down, loading or full, another is asked,
+    or the same one again after a while.
+    """
+
+    def __init__(
+        self,
+        client: RoleClient,
+        urls: Mapping[Role, str],
+        metrics: Metrics,
+        patience: float = 30.0,
+        token: str | None = None,
+        look: Callable[[str], list[str]] = addresses,
+    ) -> None:
         """`patience`: for so many seconds, within the deadline, a role that is out of service is asked again."""
-        self._client, self._urls, self._metrics, self._patience = client, urls, metrics, patience
+        self._client, self._metrics, self._patience = client, metrics, patience
+        self._replicas = {role: Replicas(url, look) for role, url in urls.items()}
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
 
     async def plan(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> PlanReply:
         """The planner's turn. `deadline` is a time of the event loop's clock, `version` the weights it is to use.
@@ -51,14 +66,18 @@ class Roles:
         return await self._ask(Role.SUMMARIZER, SummaryReply, run_id, trajectory, deadline)
 
     async def is_ready(self, role: Role) -> str | None:
-        """None, or why the role cannot be used now."""
+        """None when a replica is ready, or why the role cannot be used now."""
+        reasons = await asyncio.gather(*(self._unready(url) for url in await self._replicas[role].all()))
+        return None if None in reasons else next(iter(reasons))
+
+    async def _unready(self, url: str) -> str | None:
         try:
             async with asyncio.timeout(2.0):
-                response = await self._client.get(self._urls[role] + "/readyz")
+                response = await self._client.get(url + "/readyz")
         except TimeoutError:
             return "no answer within 2 s"
         except SEND_ERRORS as error:
-            return f"not reachable at {self._urls[role]} ({error})"
+            return f"not reachable at {url} ({error})"
         return None if response.status_code == 200 else f"answers {response.status_code}: {_detail(response)}"
 
     async def _ask(
@@ -71,12 +90,13 @@ class Roles:
         version: str | None = None,
     ) -> Reply:
         body = RoleRequest(run_id=run_id, trajectory=trajectory, version=version).model_dump_json()
-        clock = asyncio.get_running_loop().time
+        clock, replicas = asyncio.get_running_loop().time, self._replicas[role]
         give_up, pause = None, _PAUSE
         while True:
+            replica = await replicas.any(run_id)
             try:
                 with self._metrics.role(role), tracing.role(role, version) as answered:
-                    reply = kind.model_validate_json((await self._post(role, body)).content)
+                    reply = kind.model_validate_json((await self._post(role, replica, body)).content)
                     answered(reply)
                     self._metrics.answered(role, reply.usage)
                     return reply
@@ -85,24 +105,28 @@ class Roles:
                 where = ".".join(str(part) for part in wrong["loc"])
                 raise RoleOutputInvalid(role, f"answered something unexpected: {where}: {wrong['msg']}") from error
             except RoleOverloaded as error:
+                replicas.rest(replica, error.retry_after)
+                if await replicas.awake(run_id) is not None:
+                    continue
                 if clock() + error.retry_after >= deadline:
                     raise
                 await asyncio.sleep(error.retry_after)
-            except RoleUnavailable:  # asking again is safe: a role has no side effects
+            except RoleUnavailable:
+                replicas.rest(replica)
+                if await replicas.awake(run_id) is not None:
+                    continue
                 give_up = give_up or min(clock() + self._patience, deadline - _PAUSE)
                 if clock() + pause >= give_up:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _post(self, role: Role, body: str) -> httpx.Response:
-        headers = {"content-type": "application/json", **tracing.headers()}
+    async def _post(self, role: Role, replica: str, body: str) -> httpx.Response:
+        headers = {**self._headers, **tracing.headers()}
         try:
-            response = await self._client.post(self._urls[role] + ROLE_PATHS[role], content=body, headers=headers)
+            response = await self._client.post(replica + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:
-            raise RoleUnavailable(
-                role, f"not reachable at {self._urls[role]} ({error or type(error).__name__})"
-            ) from error
+            raise RoleUnavailable(role, f"not reachable at {replica} ({error or type(error).__name__})") from error
         if response.status_code == 200:
             return response
         raise _error(role, response)

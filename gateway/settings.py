@@ -1,13 +1,21 @@
-"""The gateway's settings: environment variables with the prefix UMI_, or arguments."""
+"""The gateway's settings: environment variables with the prefix UMI_, files of those names, or arguments."""
 
+import os
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import sqlalchemy as sa
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
@@ -18,16 +26,27 @@ from umi.roles import Role
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Pause = Annotated[float, Field(gt=0, le=7 * 86_400)]
+FILES = "UMI_SETTINGS_DIRECTORY"
+"""Names a directory that holds settings as files, such as /run/secrets with umi_role_token in it."""
 
 
 class Settings(BaseSettings):
-    """Every field can be set as UMI_<FIELD>; the description is its documentation."""
+    """Every field can be set as UMI_<FIELD>, or as a file umi_<field> in the directory that UMI_SETTINGS_DIRECTORY
+    names; the description is its documentation.
+    """
 
     model_config = SettingsConfigDict(env_prefix="UMI_", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     database: str = Field(default="sqlite:///var/umi.db", description="SQLite file or PostgreSQL database (URL).")
+    database_password: SecretStr | None = Field(
+        default=None, description="Password of the database, in place of one in its URL."
+    )
+    first_key: SecretStr | None = Field(
+        default=None,
+        description="An API key for everything, umi_ID_SECRET, that a database gets which has never had a key.",
+    )
     log: Style | None = Field(
         default=None, description="Log lines as json or text; when absent, text on a terminal and json otherwise."
     )
@@ -57,6 +76,9 @@ class Settings(BaseSettings):
     )
     summarizer_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:8103"), description="Where the summarizer is served."
+    )
+    role_token: SecretStr | None = Field(
+        default=None, min_length=16, description="What role services that have a token want to be shown."
     )
     role_patience_seconds: float = Field(
         default=30.0,
@@ -122,6 +144,18 @@ class Settings(BaseSettings):
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then files."""
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, os.environ.get(FILES))
+
     @field_validator("mcp_commands", mode="before")
     @classmethod
     def _commands(cls, given: object) -> object:
@@ -165,6 +199,19 @@ class Settings(BaseSettings):
         """How webhooks are sent."""
         key = self.webhook_key.get_secret_value().encode() if self.webhook_key else None
         return Terms(key, self.webhook_seconds, self.webhook_pauses, self.webhook_allow)
+
+    @property
+    def database_url(self) -> str:
+        """With its password: not for logs."""
+        if self.database_password is None:
+            return self.database
+        parsed = sa.make_url(self.database).set(password=self.database_password.get_secret_value())
+        return parsed.render_as_string(hide_password=False)
+
+    @property
+    def shown_to_roles(self) -> str | None:
+        """The token that requests to role services carry."""
+        return None if self.role_token is None else self.role_token.get_secret_value()
 
     @property
     def role_urls(self) -> dict[Role, str]:

@@ -21,6 +21,7 @@ from services.problems import bad_body, http_error, problem, retry_later
 from services.released import ReleasedWeights
 from services.role import RoleBehaviour
 from services.settings import RoleSettings
+from services.token import RoleToken
 from services.weights import FixedWeights, Weights
 from umi import logs
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
@@ -121,6 +122,8 @@ def create_app(
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, fault)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mib * 2**20)
+    if settings.role_token is not None:
+        app.add_middleware(RoleToken, token=settings.role_token.get_secret_value())
 
     async def take_turn(request: Request, asked: RoleRequest) -> tuple[Outcome, Response | RoleReply]:
         if service.not_ready is not None:

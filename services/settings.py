@@ -1,18 +1,23 @@
-"""Settings of a role service: flags, or environment variables with the prefix UMI_."""
+"""Settings of a role service: flags, environment variables with the prefix UMI_, or files of those names."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from umi.logs import Style
+
+FILES = "UMI_SETTINGS_DIRECTORY"
+"""Names a directory that holds settings as files, such as /run/secrets with umi_role_token in it."""
 
 
 class RoleSettings(BaseSettings):
     """A UMi role as an HTTP service around a vLLM engine.
 
-    Each flag can be given as an environment variable too: --max-queue is UMI_MAX_QUEUE.
+    Each flag can be given as an environment variable too: --max-queue is UMI_MAX_QUEUE; or as a file, umi_max_queue, in
+    the directory that UMI_SETTINGS_DIRECTORY names.
     """
 
     model_config = SettingsConfigDict(
@@ -28,6 +33,10 @@ class RoleSettings(BaseSettings):
     host: Annotated[str, Field(description="address to listen on; keep role services off public networks")] = (
         "127.0.0.1"
     )
+    role_token: Annotated[
+        SecretStr | None,
+        Field(min_length=16, description="token that all but health checks must carry; give it as a file"),
+    ] = None
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on")] = 8101
     backbone: Annotated[Path, Field(description="directory of the backbone that adapters sit on")] = Path(
         "var/backbone"
@@ -54,9 +63,29 @@ class RoleSettings(BaseSettings):
         int, Field(ge=64, description="memory for the KV cache on a CPU, in MiB (a GPU uses gpu-memory-utilization)")
     ] = 1024
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1, description="share of a GPU's memory to use")] = 0.9
+    tensor_parallel_size: Annotated[int, Field(ge=1, description="GPUs that the model is split over")] = 1
+    quantization: Annotated[
+        str | None,
+        Field(description="how vLLM quantises weights when it loads them, such as fp8"),
+    ] = None
+    kv_cache_dtype: Annotated[
+        str, Field(description="vLLM dtype of the KV cache: auto, or fp8 for half the memory")
+    ] = "auto"
     dtype: Annotated[str, Field(description="vLLM dtype of weights and activations")] = "bfloat16"
     threads: Annotated[int, Field(ge=0, description="CPU threads of the engine; 0 means one per available core")] = 0
     log: Annotated[
         Style | None, Field(description="log lines as json or text; text on a terminal and json otherwise when absent")
     ] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="log level")] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then files."""
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, os.environ.get(FILES))

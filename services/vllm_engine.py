@@ -266,7 +266,12 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         is_adapter = manifest.kind is Kind.ADAPTER
         arguments["worker_cls"] = "services.cpu_lora.LoraWorker" if is_adapter else "services.cpu_reload.ReloadWorker"
     else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+        arguments |= {
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "quantization": settings.quantization,
+            "kv_cache_dtype": settings.kv_cache_dtype,
+        }
     return arguments
 
 

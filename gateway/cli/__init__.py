@@ -8,6 +8,7 @@ from gateway.cli import keys, runs, tools, webhooks, weights
 from gateway.cli.api import Failed
 from gateway.cli.ask import ask
 from gateway.cli.mcp import mcp
+from gateway.cli.size import size
 from gateway.cli.up import up
 
 
@@ -17,6 +18,7 @@ def create_cli() -> typer.Typer:
     cli.command()(up)
     cli.command()(ask)
     cli.command()(mcp)
+    cli.command()(size)
     cli.add_typer(tools.app, name="tools")
     cli.add_typer(runs.app, name="runs")
     cli.add_typer(weights.app, name="weights")

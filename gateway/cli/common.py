@@ -23,7 +23,7 @@ DatabaseUrl = Annotated[str | None, typer.Option(help="The gateway's database; U
 def opened(url: str | None) -> Generator[Database]:
     """The database that a gateway with these settings uses, brought up to date. Raises Failed."""
     try:
-        database = Database(url or Settings().database)
+        database = Database(url or Settings().database_url)
         database.migrate()
         yield database
         database.close()

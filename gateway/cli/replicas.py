@@ -1,13 +1,12 @@
 """Every replica of every role, and what it says of the weights it serves."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from pydantic import ValidationError
 
+from gateway.replicas import addresses
 from umi.roles import Role
 from umi.trial import Tally
 from umi.wire import Agreement, Replica
@@ -27,22 +26,11 @@ class Report:
     agreement: Agreement | None = None
 
 
-def reports(urls: Mapping[Role, str]) -> list[Report]:
-    """Ask every address that the name in a role's URL stands for."""
-    with httpx.Client(timeout=2.0, trust_env=False) as client:
-        return [_report(client, role, url) for role, named in urls.items() for url in _addresses(named)]
-
-
-def _addresses(url: str) -> list[str]:
-    """The URL once for each address of its host; as it is when the name cannot be resolved."""
-    parts = urlsplit(url)
-    try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
-    except OSError:
-        return [url]
-    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    named = (f"[{host}]" if ":" in host else host for host in hosts)
-    return [urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}")) for host in named]
+def reports(urls: Mapping[Role, str], token: str | None = None) -> list[Report]:
+    """Ask every address that the name in a role's URL stands for. `token` is what the roles want to be shown."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(timeout=2.0, trust_env=False, headers=headers) as client:
+        return [_report(client, role, url) for role, named in urls.items() for url in addresses(named)]
 
 
 def _report(client: httpx.Client, role: Role, url: str) -> Report:
@@ -50,6 +38,8 @@ def _report(client: httpx.Client, role: Role, url: str) -> Report:
         reply = client.get(f"{url}/v1/replica")
     except httpx.HTTPError as error:
         return Report(role, url, problem=f"cannot be asked: {error or type(error).__name__}")
+    if reply.status_code == 401:
+        return Report(role, url, problem="wants another token: see UMI_ROLE_TOKEN")
     try:
         replica = Replica.model_validate_json(reply.content)
     except ValidationError:

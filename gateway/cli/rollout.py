@@ -28,11 +28,11 @@ def status(
 
     Replicas are found through the roles' addresses (UMI_PLANNER_URL and so on): every address that the name stands for.
     """
-    shelf = Registry(registry)
+    shelf, settings = Registry(registry), Settings()
     until = time.monotonic() + wait
     while True:
         wanted = {role: done(lambda role=role: shelf.release(role)) for role in Role}
-        found = reports(Settings().role_urls)
+        found = reports(settings.role_urls, settings.shown_to_roles)
         behind = [report for report in found if _behind(report, wanted[report.role])]
         if not behind or time.monotonic() >= until:
             break
@@ -60,12 +60,12 @@ def watch(
 
     The counts are those of all replicas since they loaded the two versions. Exits with 1 when it was rolled back.
     """
-    rules, shelf, said = Rules(least_turns=least, worse=worse), Registry(registry), ""
+    rules, shelf, settings, said = Rules(least_turns=least, worse=worse), Registry(registry), Settings(), ""
     while True:
         now = done(lambda: shelf.release(role))
         if now is None or now.canary is None:
             raise Failed(f"The {role} has no canary. Begin a trial with: umi weights canary {role} VERSION")
-        found = reports({role: Settings().role_urls[role]})
+        found = reports({role: settings.role_urls[role]}, settings.shown_to_roles)
         stable, canary = (tallies.tally(found, role, version) for version in (now.stable, now.canary.version))
         verdict, why = judge(stable, canary, rules)
         if why != said:

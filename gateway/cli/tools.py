@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -126,3 +127,24 @@ def _named(text: str) -> tuple[str, str]:
     if not separator or ":" not in reference:  # the text itself may be a secret: it is not repeated
         raise Failed("--secret and --env take NAME=env:UMI_SECRET_NAME or NAME=file:NAME, never the secret itself.")
     return name, reference
+
+
+@app.command()
+def examples(
+    url: Annotated[str, typer.Argument(help="Where `python -m examples.tools` serves.")],
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """Register every service of the example tools."""
+    names = register_examples(Api(gateway), url.rstrip("/"))
+    print(f"registered: {', '.join(names)}")
+
+
+def register_examples(gateway: Api, tools_url: str) -> list[str]:
+    """Register every service that the example tools list; returns their names. Raises Failed."""
+    try:
+        listed: dict[str, str] = httpx.get(f"{tools_url}/", timeout=10, trust_env=False).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise Failed(f"The example tools at {tools_url} could not be listed: {error}") from error
+    for name, path in listed.items():
+        gateway.add_toolset({"name": name, "url": tools_url + path})
+    return list(listed)

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +18,7 @@ from rich.table import Table
 from gateway.cli.api import Api, Failed
 from gateway.cli.ask import show_run
 from gateway.cli.supervisor import PortInUse, Service, ServiceDied, State, Supervisor
+from gateway.cli.tools import register_examples
 from umi.registry import Registry
 from umi.roles import Role
 
@@ -111,16 +111,6 @@ def supervise(chosen: list[Service], logs: Path, console: Console, when_ready: W
             return 1
         console.print("Stopping…")
     return 0
-
-
-def register_examples(gateway: Api, tools_url: str) -> None:
-    """Register every service that the example tools list. Raises Failed."""
-    try:
-        listed: dict[str, str] = httpx.get(f"{tools_url}/", timeout=10, trust_env=False).raise_for_status().json()
-    except httpx.HTTPError as error:
-        raise Failed(f"The example tools at {tools_url} could not be listed: {error}") from error
-    for name, path in listed.items():
-        gateway.add_toolset({"name": name, "url": tools_url + path})
 
 
 def _ready(when_ready: WhenReady, console: Console, told: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """API keys and what they have used."""
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from gateway.store.rows import Exceeded, Key, Scope
 
 _keys, _usage, _runs = tables.keys, tables.usage, tables.runs
 PREFIX = "umi_"
+_FORM = PREFIX + r"[0-9a-f]{8}_[A-Za-z0-9_-]{43,200}"
 _SOON = 1.0
 
 
@@ -44,9 +46,28 @@ def create(connection: sa.Connection, tenant: str, name: str, scopes: Iterable[S
     """A new key: this is the only time that it is seen. `limits` are those of `Key`."""
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     whole = f"{PREFIX}{key_id}_{secret}"
+    _insert(connection, whole, tenant, name, scopes, limits)
+    return whole
+
+
+def adopt(connection: sa.Connection, whole: str, tenant: str, name: str, scopes: Iterable[Scope]) -> None:
+    """A key that was made elsewhere, in the form of `create`. Raises ValueError when it has another."""
+    if not re.fullmatch(_FORM, whole):
+        raise ValueError("a key is umi_ID_SECRET: eight hexadecimal digits, then at least 43 letters, digits, - and _")
+    _insert(connection, whole, tenant, name, scopes, {})
+
+
+def _insert(
+    connection: sa.Connection,
+    whole: str,
+    tenant: str,
+    name: str,
+    scopes: Iterable[Scope],
+    limits: dict[str, int | None],
+) -> None:
+    key_id = whole.split("_")[1]
     row = {"id": key_id, "digest": digest(whole), "tenant": tenant, "name": name, "created_at": time.time()}
     connection.execute(_keys.insert().values(**row, scopes=" ".join(sorted(set(scopes))), **limits))
-    return whole
 
 
 def every(connection: sa.Connection) -> list[Key]:

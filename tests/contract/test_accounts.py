@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from gateway.__main__ import is_loopback
+from gateway.__main__ import has_keys, is_loopback
 from gateway.cli import create_cli
+from gateway.settings import Settings
 from gateway.store import Database, Scope, keys
 from tests.fakes import call, free_port
 from tests.world import World
@@ -264,3 +266,30 @@ def test_without_a_key_a_gateway_listens_on_loopback_only(tmp_path: Any) -> None
     assert "the database cannot be used: connection failed" in ended.stderr
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.com", "")] == [False] * 5
+
+
+def test_a_first_key_is_taken_over_once_and_not_again_when_it_was_revoked(database: str) -> None:
+    first = f"umi_0a1b2c3d_{'k' * 43}"
+    assert not has_keys(Settings(database=database))
+    with pytest.raises(ValueError, match="a key is umi_ID_SECRET"):
+        has_keys(Settings(database=database, first_key=SecretStr("umi_0a1b2c3d_short")))
+    for _ in range(2):
+        assert has_keys(Settings(database=database, first_key=SecretStr(first)))
+    opened = Database(database)
+    with opened.transaction() as connection:
+        [key] = keys.every(connection)
+        assert (key.id, key.tenant, key.scopes) == ("0a1b2c3d", "default", frozenset(Scope))
+        assert keys.revoke(connection, key.id)
+    assert has_keys(Settings(database=database, first_key=SecretStr(first)))
+    with opened.transaction() as connection:
+        assert [key.revoked_at is None for key in keys.every(connection)] == [False]
+    opened.close()
+
+
+def test_a_first_key_that_is_none_ends_the_gateway_without_being_shown(tmp_path: Any) -> None:
+    settings = {"UMI_DATABASE": f"sqlite:///{tmp_path}/umi.db", "UMI_FIRST_KEY": "umi_0a1b2c3d_short"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway"], env={**os.environ, **settings}, capture_output=True, text=True, timeout=100
+    )
+    assert (ended.returncode, "UMI_FIRST_KEY: a key is umi_ID_SECRET" in ended.stderr) == (2, True)
+    assert "short" not in ended.stderr

@@ -1,0 +1,1 @@
+"""`make test-compose`: docker-compose.yml, really run."""

@@ -1,0 +1,67 @@
+"""The replicas behind a role's name, and which of them a run asks.
+
+A name such as `planner` may stand for several addresses. A run keeps to one of them while it can, since that one's
+prefix cache holds the run's history; different runs are spread over all (rendezvous hashing). One that failed rests.
+"""
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+_KNOWN_FOR, _REST = 1.0, 3.0
+"""Seconds: for which a look-up holds, and for which a replica that failed is asked only when there is no other."""
+
+
+def addresses(url: str) -> list[str]:
+    """The URL once for each address of its host; as it is when the name cannot be resolved, or is checked by TLS."""
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return [url]
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError:
+        return [url]
+    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
+    named = (f"[{host}]" if ":" in host else host for host in hosts)
+    return [urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}")) for host in named]
+
+
+class Replicas:
+    """The replicas of one role. `look` finds them: a base URL for each; it is called in a thread."""
+
+    def __init__(self, url: str, look: Callable[[str], list[str]] = addresses) -> None:
+        self.url = url
+        self._look = look
+        self._found, self._until = list[str](), 0.0
+        self._resting: dict[str, float] = {}
+        self._looking = asyncio.Lock()
+
+    async def all(self) -> list[str]:
+        """Every replica, as of a second ago at most."""
+        clock = asyncio.get_running_loop().time
+        async with self._looking:
+            if clock() >= self._until:
+                self._found = await asyncio.to_thread(self._look, self.url)
+                self._until = clock() + _KNOWN_FOR
+                self._resting = {url: until for url, until in self._resting.items() if until > clock()}
+        return self._found
+
+    async def awake(self, run_id: str) -> str | None:
+        """The replica that this run is to ask, of those that do not rest; None when all do."""
+        now = asyncio.get_running_loop().time()
+        awake = [url for url in await self.all() if self._resting.get(url, 0.0) <= now]
+        return max(awake, key=lambda url: _rank(url, run_id), default=None)
+
+    async def any(self, run_id: str) -> str:
+        """The replica that this run is to ask: one that rests, when all do."""
+        return await self.awake(run_id) or max(await self.all(), key=lambda url: _rank(url, run_id))
+
+    def rest(self, url: str, seconds: float = _REST) -> None:
+        """Leave a replica alone for a while, if there is another."""
+        self._resting[url] = asyncio.get_running_loop().time() + seconds
+
+
+def _rank(url: str, run_id: str) -> bytes:
+    return hashlib.sha256(f"{url} {run_id}".encode()).digest()
