@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mcp_types as types
 import pytest
 from typer.testing import CliRunner
 
@@ -449,13 +448,14 @@ def test_servers_are_added_by_command(world: World, monkeypatch: pytest.MonkeyPa
         result = CliRunner(env={"UMI_GATEWAY": gateway, "COLUMNS": "200"}).invoke(create_cli(), list(arguments))
         return result.exit_code, f"{result.output}{result.exception or ''}"
 
+    reason = "only references inside the document are followed, not 'https://elsewhere.example/x'"
     fake = Fake()
-    fake.tools = [tool("over http"), types.Tool(name="bad", input_schema={"type": "string"})]
+    fake.tools = [tool("over http"), tool("bad", p={"$ref": "https://elsewhere.example/x"})]
     with serve(fake.app()) as base:
         added = umi("tools", "add", "m", f"{base}/mcp", "--mcp", "--secret", "bearer=env:UMI_SECRET_X", "--trust-hints")
     assert (added[0], added[1].splitlines()) == (
         0,
-        ["m: over_http", "1 imported, 1 refused", "refused: tools/call bad: its arguments are no object"],
+        ["m: over_http", "1 imported, 1 refused", f"refused: tools/call bad: {reason}"],
     )
     code, printed = umi("tools", "add", "c", "--mcp-command", shlex.join(WORDS), "--env", "TOKEN=env:UMI_SECRET_X")
     assert (code, printed.startswith("c: mcp_add, keep, ")) == (0, True), printed
