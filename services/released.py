@@ -224,7 +224,7 @@ class ReleasedWeights:
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
         try:
             if release is not None and checkpoint.manifest.kind is Kind.FULL:
-                served_alone(checkpoint, release)
+                served_alone(checkpoint.manifest, release)
                 await self._replace(checkpoint)
             else:
                 await self._engine.add(checkpoint)

@@ -186,7 +186,7 @@ def _require_releases(registry: Registry) -> None:
     for role in Role:
         if registry.release(role) is None:
             raise Failed(
-                f"{registry.root} has no release of the {role} yet. Make one with: umi weights add {role} DIRECTORY, "
+                f"{registry.place} has no release of the {role} yet. Make one with: umi weights add {role} DIRECTORY, "
                 f"then umi weights release {role} VERSION"
             )
 

@@ -156,7 +156,7 @@ async def test_full_weights_are_released_but_neither_tried_nor_shadowed_nor_besi
     async with replica(registry, engine) as client:
         await until(client, lambda found: found.generation == 1)
         forged = released(release, "f1", BY).model_copy(update={"canary": Canary(version="f2", share=0.5)})
-        (registry.root / "releases" / "planner.json").write_text(forged.model_dump_json())
+        (Path(registry.place) / "releases" / "planner.json").write_text(forged.model_dump_json())
         await until(client, lambda found: "nothing beside them" in str(found.problem))
         assert engine.swapped == []
         assert await version_of(client) == "f1"

@@ -78,7 +78,7 @@ def test_a_name_cannot_leave_the_registry(registry: Registry, name: str) -> None
 
 def test_a_link_or_a_renamed_version_is_refused(registry: Registry, tmp_path: Path) -> None:
     add(registry, tmp_path, "v1")
-    folder = registry.root / "versions" / "planner"
+    folder = Path(registry.place) / "versions" / "planner"
     (folder / "v2").symlink_to(tmp_path / "v1", target_is_directory=True)
     with pytest.raises(BadCheckpoint, match="no such version"):
         registry.open(Role.PLANNER, "v2")
@@ -128,7 +128,7 @@ def test_of_two_operators_who_decided_on_the_same_generation_one_is_told_that_it
     ("text", "reason"), [("{", "Invalid JSON"), ('{"role": "planner"}', "generation"), ("", "JSON")]
 )
 def test_a_broken_release_file_is_an_error_that_names_it(registry: Registry, text: str, reason: str) -> None:
-    file = registry.root / "releases" / "planner.json"
+    file = Path(registry.place) / "releases" / "planner.json"
     file.parent.mkdir(parents=True)
     file.write_text(text)
     with pytest.raises(BadInput, match=f"planner.json.*{reason}"):
