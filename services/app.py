@@ -71,7 +71,14 @@ def create_app(
     weights: Weights = (
         FixedWeights(behaviour, engine, source)
         if isinstance(source, Checkpoint)
-        else ReleasedWeights(behaviour, engine, source, settings.retire_seconds, metrics.forget)
+        else ReleasedWeights(
+            behaviour,
+            engine,
+            source,
+            settings.look_seconds or source.look_seconds,
+            settings.retire_seconds,
+            metrics.forget,
+        )
     )
     metrics.watch(weights.replica)
 

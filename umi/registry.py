@@ -32,6 +32,11 @@ class Registry:
         """Its path or URL."""
         return self._storage.place
 
+    @property
+    def look_seconds(self) -> float:
+        """Between two looks at a release that nobody minds."""
+        return self._storage.look_seconds
+
     def add(self, source: Path, role: Role) -> Checkpoint:
         """Copy a checkpoint into the registry; returns what was copied.
 

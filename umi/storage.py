@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator, Hashable, Iterable
+from collections.abc import Collection, Generator, Hashable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -40,6 +40,11 @@ class Storage(Protocol):
         """Path or URL."""
         ...
 
+    @property
+    def look_seconds(self) -> float:
+        """Between two calls of `stamp` that nobody minds."""
+        ...
+
     def require_room(self, size: int) -> None:
         """Raises BadCheckpoint when `size` bytes are known not to fit."""
         ...
@@ -64,12 +69,12 @@ class Storage(Protocol):
         """A version in files of this machine, every one of them verified."""
         ...
 
-    def keep(self, role: Role, versions: Iterable[str]) -> None:
+    def keep(self, role: Role, versions: Collection[str]) -> None:
         """Of what `open` has fetched, all others may go."""
         ...
 
     def stamp(self, role: Role) -> Stamp | None:
-        """Of the newest release; cheap. None when there is none."""
+        """Of the newest release; cheap, and raises nothing. None when there is none, or it cannot be seen."""
         ...
 
     def read(self, role: Role) -> Written | None:
@@ -88,6 +93,8 @@ class Directory:
     versions/<role>/<version>/    copied beside, hashed and renamed
     releases/<role>.json          written beside, flushed and renamed, under a lock
     """
+
+    look_seconds = 0.2
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -148,7 +155,7 @@ class Directory:
         """The version where it lies; it must be no link."""
         return Checkpoint.open(self._present(role, version))
 
-    def keep(self, role: Role, versions: Iterable[str]) -> None:
+    def keep(self, role: Role, versions: Collection[str]) -> None:
         """Nothing was fetched."""
 
     def stamp(self, role: Role) -> Stamp | None:
