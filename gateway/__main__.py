@@ -13,6 +13,8 @@ from gateway.settings import Settings
 from gateway.store import Database
 from gateway.store.database import first_line
 from gateway.store.keys import has_any
+from remote import open_registry
+from umi.errors import NoRegistry
 
 
 def main() -> None:
@@ -28,6 +30,11 @@ def main() -> None:
         has_keys = _has_keys(settings.database)
     except (SQLAlchemyError, OSError) as error:
         print(f"gateway: the database cannot be used: {first_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        _ = settings.registry and open_registry(settings.registry)
+    except NoRegistry as error:
+        print(f"gateway: UMI_REGISTRY: {error}", file=sys.stderr)
         sys.exit(2)
     if not is_loopback(settings.host) and not has_keys:
         print(

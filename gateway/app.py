@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import openai, problems, routes_health, routes_runs, routes_toolsets
+from gateway import openai, problems, routes_health, routes_runs, routes_toolsets, routes_weights
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
@@ -26,7 +26,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     app.add_middleware(Guard)
     problems.install(app)
-    for routes in (routes_runs, routes_toolsets, routes_health):
+    for routes in (routes_runs, routes_toolsets, routes_weights, routes_health):
         app.include_router(routes.router)
     openai.install(app)
     return app

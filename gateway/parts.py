@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, cast
 
+import httpx
 from fastapi import Depends, Request
 
 from gateway.accounts import Accounts
@@ -22,6 +23,8 @@ from gateway.store import Store
 from gateway.toolsets import Registry
 from gateway.transport import create_client
 from gateway.turns import Turns
+from gateway.weights.desk import Desk
+from remote import open_registry
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Gateway:
     roles: Roles
     runs: Runs
     egress: Egress
+    role_client: httpx.AsyncClient
+    desk: Desk | None
+    """The registry of weights, if this gateway has one."""
 
 
 @asynccontextmanager
@@ -56,7 +62,8 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         turns = Turns(settings.max_running)
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
-        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress)
+        desk = Desk(open_registry(settings.registry)) if settings.registry else None
+        yield Gateway(settings, metrics, store, Accounts(store.keys), registry, roles, runs, egress, role_client, desk)
 
 
 def _current(request: Request) -> Gateway:

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
     )
 
+    registry: str | None = Field(
+        default=None,
+        description="The registry of weights (directory, or URL such as s3://…) that /v1/weights shows and changes.",
+    )
+
     @field_validator("tool_allow", mode="before")
     @classmethod
     def _listed(cls, given: object) -> object:
