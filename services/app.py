@@ -1,6 +1,7 @@
 """The HTTP face of a role: one POST, health, readiness and metrics around an engine."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from umi.manifest import Checkpoint
 from umi.registry import Registry
 from umi.wire import ROLE_PATHS, Difference, Problem, Replica, RoleReply, RoleRequest
 
+_log = logging.getLogger("umi.services")
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are
 _RETRY_LOADING, _RETRY_FULL = 5, 1
 _ERRORS = {
@@ -93,6 +95,9 @@ def create_app(
             await weights.follow()
         except UmiError as error:
             fail(error)
+        except Exception as error:  # the edge of the process: better none than one that follows no release any more
+            _log.exception("%s: the weights are followed no longer", role)
+            fail(UmiError(f"a fault: {type(error).__name__}; the log says more"))
 
     def reason() -> str:
         return weights.replica().problem or service.not_ready or ""

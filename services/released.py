@@ -56,6 +56,8 @@ class ReleasedWeights:
         self._problem: str | None = None
         self._seen: Stamp | None = None
         self._tried_at, self._patience = 0.0, _TRY_AGAIN
+        self._tidied: int | None = None
+        """Generation for which copies of others were deleted from this machine."""
         self._refused: tuple[int, str] | None = None
         """Generation of a release that is not to be tried again, and why."""
         self._swaps, self._swap_seconds, self._pause_seconds = 0, None, None
@@ -215,7 +217,6 @@ class ReleasedWeights:
         self._release = release
         await self._follow_shadow(release)
         self._swaps, self._swap_seconds = self._swaps + 1, time.monotonic() - started
-        await asyncio.to_thread(self._registry.forget_fetched, release)
         _log.info("%s: generation %d serves %s", release.role, release.generation, ", ".join(release.versions))
 
     async def _follow_shadow(self, release: Release) -> None:
@@ -290,3 +291,6 @@ class ReleasedWeights:
                     del self._held[version]
                     await self._engine.remove(version)
                 self._on_retired(version)
+        if self._tidied != self._release.generation:
+            self._tidied = self._release.generation
+            await asyncio.to_thread(self._registry.forget_fetched, self._release)

@@ -58,11 +58,17 @@ async def replica(registry: Registry, engine: ScriptedEngine, **settings: Any) -
 
 
 async def until(client: httpx.AsyncClient, holds: Callable[[Replica], bool]) -> Replica:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = Replica.model_validate_json((await client.get("/v1/replica")).content)
             if holds(found):
                 return found
+            await asyncio.sleep(0.02)
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(30):
+        while (await client.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.02)
 
 
@@ -243,6 +249,7 @@ async def test_a_replica_that_starts_on_a_broken_release_serves_the_version_befo
         found = await until(client, lambda found: found.stable is not None and found.problem is not None)
         assert (found.stable, found.generation) == ("v1", None)
         assert "prompt.jinja" in str(found.problem)
+        await ready(client)
         assert await version_of(client) == "v1"
         serve(registry, "v3")
         assert (await until(client, lambda found: found.problem is None)).stable == "v3"
