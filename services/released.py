@@ -71,6 +71,7 @@ class ReleasedWeights:
         """Wait for a release, then load its stable version, or the newest one before it that is whole."""
         while (release := await self._read()) is None:
             await asyncio.sleep(self._look_seconds)
+        begun = release.stable
         candidates = dict.fromkeys((release.stable, *(state.stable for state in reversed(release.history))))
         for number, version in enumerate(candidates):
             try:
@@ -83,9 +84,10 @@ class ReleasedWeights:
                 if isinstance(error, _Refused) and version == release.stable:
                     self._refused = (release.generation, self._problem)
             else:
-                self._fallback = version
+                begun = version
                 break
         await self._take_over()
+        self._fallback = begun  # not told before it can be had
 
     async def _begin(self, version: str) -> None:
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)

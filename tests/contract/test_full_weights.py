@@ -14,7 +14,7 @@ from services.planner import PLANNER
 from services.scripted import ScriptedEngine
 from services.settings import RoleSettings
 from tests.checkpoints import bare
-from tests.contract.test_releases import BY, PLAN, QUESTION, change, ready, replica, serve, until, version_of
+from tests.contract.test_releases import BY, PLAN, QUESTION, change, replica, serve, until, version_of
 from umi import manifest
 from umi.errors import BadInput
 from umi.manifest import Kind
@@ -189,9 +189,8 @@ async def test_a_run_that_began_with_weights_that_are_gone_goes_on_with_those_th
 async def test_a_replica_that_starts_on_weights_that_fail_serves_the_ones_before_them(registry: Registry) -> None:
     serve(registry, "f2")
     async with replica(registry, wrong_from("f2")) as client:
-        found = await until(client, lambda found: found.problem is not None and bool(found.resident))
+        found = await until(client, lambda found: found.problem is not None and found.stable is not None)
         assert (found.stable, found.resident) == ("f1", ("f1",))
-        await ready(client)
         assert await version_of(client) == "f1"
 
 

@@ -13,7 +13,7 @@ from remote import open_registry
 from services import released as following
 from services.scripted import ScriptedEngine
 from tests.checkpoints import bare
-from tests.contract.test_releases import BY, PLAN, change, ready, replica, serve, until, version_of
+from tests.contract.test_releases import BY, PLAN, change, replica, serve, until, version_of
 from umi.registry import Registry
 from umi.release import tried
 from umi.roles import Role
@@ -136,7 +136,6 @@ async def test_a_replica_that_starts_while_a_version_cannot_be_fetched_serves_th
         async with replica(registry, ScriptedEngine([PLAN]), **QUICK) as client:
             found = await until(client, lambda found: found.stable is not None and found.problem is not None)
             assert (found.stable, "the connection broke" in str(found.problem)) == ("v1", True)
-            await ready(client)
             assert await version_of(client) == "v1"
             away.undo()
             assert (await until(client, lambda found: found.stable == "v2")).problem is None
