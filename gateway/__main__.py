@@ -17,7 +17,9 @@ from gateway.settings import Settings
 from gateway.store import Database, Scope
 from gateway.store.database import first_line
 from gateway.store.keys import adopt, has_any
+from remote import open_registry
 from umi import logs
+from umi.errors import NoRegistry
 
 
 def main() -> None:
@@ -36,6 +38,11 @@ def main() -> None:
         sys.exit(2)
     except (SQLAlchemyError, OSError) as error:
         print(f"gateway: the database cannot be used: {first_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        _ = settings.registry and open_registry(settings.registry)
+    except NoRegistry as error:
+        print(f"gateway: UMI_REGISTRY: {error}", file=sys.stderr)
         sys.exit(2)
     if not is_loopback(settings.host) and not open_to_network:
         print(

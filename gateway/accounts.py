@@ -146,4 +146,5 @@ def _named(key: Key) -> str:
 Asker = Annotated[Key, Depends(needs(store.Scope.QUERY))]
 Reader = Annotated[Key, Depends(needs(store.Scope.QUERY, store.Scope.TOOLS))]
 Keeper = Annotated[Key, Depends(needs(store.Scope.TOOLS))]
+Releaser = Annotated[Key, Depends(needs(store.Scope.WEIGHTS))]
 Admin = Annotated[Key, Depends(needs(store.Scope.ADMIN))]

@@ -15,6 +15,7 @@ from gateway import (
     routes_runs,
     routes_toolsets,
     routes_webhooks,
+    routes_weights,
 )
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
@@ -38,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Guard)
     app.add_middleware(Joined)
     problems.install(app)
-    for routes in (routes_export, routes_runs, routes_webhooks, routes_toolsets, routes_health):
+    for routes in (routes_export, routes_runs, routes_webhooks, routes_toolsets, routes_weights, routes_health):
         app.include_router(routes.router)
     openai.install(app)
     routes_mcp.install(app)

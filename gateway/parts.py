@@ -26,6 +26,8 @@ from gateway.toolsets import Registry
 from gateway.transport import RoleClient
 from gateway.turns import Turns
 from gateway.webhooks.sending import Webhooks
+from gateway.weights.desk import Desk
+from remote import open_registry
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Gateway:
     webhooks: Webhooks
     egress: Egress
     sessions: Sessions
+    desk: Desk | None
+    """The registry of weights, if this gateway has one."""
 
 
 @asynccontextmanager
@@ -74,7 +78,8 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
         accounts = Accounts(store.keys)
-        yield Gateway(settings, metrics, store, accounts, registry, roles, runs, webhooks, egress, sessions)
+        desk = Desk(open_registry(settings.registry)) if settings.registry else None
+        yield Gateway(settings, metrics, store, accounts, registry, roles, runs, webhooks, egress, sessions, desk)
 
 
 async def _current(request: Request) -> Gateway:  # what is not async would be called in a thread

@@ -9,9 +9,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from umi.errors import (
+    BadCheckpoint,
     BadDocument,
     BadInput,
     ContextOverflow,
+    NoRegistry,
+    Outdated,
     RoleFailure,
     RoleOutputInvalid,
     RoleOverloaded,
@@ -73,6 +76,9 @@ def rate_limit(limit: int, remaining: int, reset: float) -> dict[str, str]:
 # The first match counts, so special errors stand before general ones.
 _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (NotFound, 404, "not-found", "Not found"),
+    (Outdated, 412, "outdated", "Changed by somebody else meanwhile"),
+    (NoRegistry, 503, "no-registry", "The registry of weights cannot be used"),
+    (BadCheckpoint, 422, "bad-checkpoint", "Unusable weights"),
     (Conflict, 409, "conflict", "Conflict"),
     (UnknownTool, 422, "unknown-tool", "Unknown tool"),
     (BadDocument, 422, "bad-document", "Unusable toolset document"),

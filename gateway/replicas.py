@@ -15,15 +15,19 @@ _KNOWN_FOR, _REST = 1.0, 3.0
 
 
 def addresses(url: str) -> list[str]:
-    """The URL once for each address of its host; as it is when the name cannot be resolved, or is checked by TLS."""
+    """The URL once for each address of its host, of one family: a replica that has both would be two.
+
+    As it is when the name cannot be resolved, or is checked by TLS.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http":
         return [url]
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return [url]
-    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
+    family = min(entry[0] for entry in found)  # IPv4 before IPv6
+    hosts = dict.fromkeys(str(entry[4][0]) for entry in found if entry[0] == family)
     named = (f"[{host}]" if ":" in host else host for host in hosts)
     return [urlunsplit(parts._replace(netloc=f"{host}:{parts.port or 80}")) for host in named]
 

@@ -144,6 +144,11 @@ class Settings(BaseSettings):
         default=None, description="Where registrations may name files that hold secrets of tools, such as /run/secrets."
     )
 
+    registry: str | None = Field(
+        default=None,
+        description="The registry of weights (directory, or URL such as s3://…) that /v1/weights shows and changes.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -78,7 +78,14 @@ def create_app(
     weights: Weights = (
         FixedWeights(behaviour, engine, source)
         if isinstance(source, Checkpoint)
-        else ReleasedWeights(behaviour, engine, source, settings.retire_seconds, metrics.forget)
+        else ReleasedWeights(
+            behaviour,
+            engine,
+            source,
+            settings.look_seconds or source.look_seconds,
+            settings.retire_seconds,
+            metrics.forget,
+        )
     )
     metrics.watch(weights.replica)
 
@@ -93,6 +100,9 @@ def create_app(
             await weights.follow()
         except UmiError as error:
             fail(error)
+        except Exception as error:  # the edge of the process: better none than one that follows no release any more
+            _log.exception("%s: the weights are followed no longer", role)
+            fail(UmiError(f"a fault: {type(error).__name__}; the log says more"))
 
     def reason() -> str:
         return weights.replica().problem or service.not_ready or ""

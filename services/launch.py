@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from remote import open_registry
 from services import tracing
 from services.app import create_app
 from services.orphan import watch_children
@@ -70,7 +71,7 @@ def run(behaviour: RoleBehaviour) -> None:
 
 def _source(settings: RoleSettings) -> Checkpoint | Registry:
     if settings.registry is not None:
-        return Registry(settings.registry)
+        return open_registry(settings.registry, settings.registry_cache)
     checkpoint = Checkpoint.open(settings.checkpoint)
     fits(checkpoint, settings)  # before an engine is started for nothing
     return checkpoint

@@ -11,17 +11,17 @@ from services.held import Held
 from services.role import RoleBehaviour
 from services.shadow import ShadowTurns
 from services.turn import RoleTurns
-from umi.errors import BadCheckpoint, BadInput, RoleOutputInvalid, UmiError
+from umi.errors import BadCheckpoint, BadInput, NoRegistry, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint, Kind
-from umi.registry import Registry, Stamp, served_alone
+from umi.registry import Registry, served_alone
 from umi.release import Release
+from umi.storage import Stamp
 from umi.wire import Difference, Replica, RoleReply, RoleRequest
 
 _log = logging.getLogger("umi.services")
-_LOOK_EVERY = 0.2
-"""Seconds between two looks at the release file."""
-_TRY_AGAIN = 5.0
-"""Seconds until a release whose files could not be read is tried again: they may still be on their way."""
+_TRY_AGAIN, _TRY_AGAIN_AT_LAST = 5.0, 300.0
+"""Seconds until a release whose files could not be read is tried again: they may still be on their way. It is waited
+twice as long every time, since a version that lies elsewhere is fetched anew for it."""
 
 
 class _Refused(BadCheckpoint):
@@ -44,17 +44,20 @@ class ReleasedWeights:
         behaviour: RoleBehaviour,
         engine: Engine,
         registry: Registry,
+        look_seconds: float = 0.2,
         retire_seconds: float = 30.0,
         on_retired: Callable[[str], None] = lambda version: None,
     ) -> None:
         self._behaviour, self._engine, self._registry = behaviour, engine, registry
-        self._retire_seconds, self._on_retired = retire_seconds, on_retired
+        self._look_seconds, self._retire_seconds, self._on_retired = look_seconds, retire_seconds, on_retired
         self._held: dict[str, Held] = {}
         self._release: Release | None = None
         self._fallback: str | None = None
         self._problem: str | None = None
         self._seen: Stamp | None = None
-        self._tried_at = 0.0
+        self._tried_at, self._patience = 0.0, _TRY_AGAIN
+        self._tidied: int | None = None
+        """Generation for which copies of others were deleted from this machine."""
         self._refused: tuple[int, str] | None = None
         """Generation of a release that is not to be tried again, and why."""
         self._swaps, self._swap_seconds, self._pause_seconds = 0, None, None
@@ -66,13 +69,14 @@ class ReleasedWeights:
 
     async def start(self) -> None:
         """Wait for a release, then load its stable version, or the newest one before it that is whole."""
-        while (release := self._read()) is None:
-            await asyncio.sleep(_LOOK_EVERY)
+        while (release := await self._read()) is None:
+            await asyncio.sleep(self._look_seconds)
+        begun = release.stable
         candidates = dict.fromkeys((release.stable, *(state.stable for state in reversed(release.history))))
         for number, version in enumerate(candidates):
             try:
                 await self._begin(version)
-            except BadCheckpoint as error:
+            except (BadCheckpoint, NoRegistry) as error:
                 if number + 1 == len(candidates):
                     raise
                 _log.error("%s cannot be served: %s", version, error)
@@ -80,9 +84,10 @@ class ReleasedWeights:
                 if isinstance(error, _Refused) and version == release.stable:
                     self._refused = (release.generation, self._problem)
             else:
-                self._fallback = version
+                begun = version
                 break
         await self._take_over()
+        self._fallback = begun  # not told before it can be had
 
     async def _begin(self, version: str) -> None:
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
@@ -95,9 +100,14 @@ class ReleasedWeights:
     async def follow(self) -> None:
         """Take over every new release, and let go of versions that nothing uses any more."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            changed = self._registry.stamp(self._behaviour.role) != self._seen
-            if changed or (self._problem and time.monotonic() - self._tried_at > _TRY_AGAIN):
+            await asyncio.sleep(self._look_seconds)
+            changed = await asyncio.to_thread(self._registry.stamp, self._behaviour.role) != self._seen
+            if changed:
+                self._patience = _TRY_AGAIN
+            elif self._problem and time.monotonic() - self._tried_at > self._patience:
+                self._patience = min(2 * self._patience, _TRY_AGAIN_AT_LAST)
+                changed = True
+            if changed:
                 await self._take_over()
             await self._retire()
 
@@ -171,10 +181,11 @@ class ReleasedWeights:
             return False
         return release is not None and any(version in state.versions for state in release.history)
 
-    def _read(self) -> Release | None:
-        self._seen, self._tried_at = self._registry.stamp(self._behaviour.role), time.monotonic()
+    async def _read(self) -> Release | None:
+        role = self._behaviour.role
+        self._seen, self._tried_at = await asyncio.to_thread(self._registry.stamp, role), time.monotonic()
         try:
-            release = self._registry.release(self._behaviour.role)
+            release = await asyncio.to_thread(self._registry.release, role)
         except BadInput as error:
             self._problem = str(error)
             return None
@@ -185,7 +196,7 @@ class ReleasedWeights:
     async def _take_over(self) -> None:
         """Serve what the release file says; if that cannot be, say why and serve on."""
         started = time.monotonic()
-        release = self._read()
+        release = await self._read()
         if release is None:
             return
         if self._refused and release.generation == self._refused[0]:
@@ -224,7 +235,7 @@ class ReleasedWeights:
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
         try:
             if release is not None and checkpoint.manifest.kind is Kind.FULL:
-                served_alone(checkpoint, release)
+                served_alone(checkpoint.manifest, release)
                 await self._replace(checkpoint)
             else:
                 await self._engine.add(checkpoint)
@@ -282,3 +293,6 @@ class ReleasedWeights:
                     del self._held[version]
                     await self._engine.remove(version)
                 self._on_retired(version)
+        if self._tidied != self._release.generation:
+            self._tidied = self._release.generation
+            await asyncio.to_thread(self._registry.forget_fetched, self._release)

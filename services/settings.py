@@ -48,8 +48,15 @@ class RoleSettings(BaseSettings):
         Path, Field(description="checkpoint directory: manifest.json, prompt template, and an adapter or full weights")
     ] = Path("checkpoints/role")
     registry: Annotated[
-        Path | None,
-        Field(description="registry of weights whose release is followed, in place of --checkpoint; see `umi weights`"),
+        str | None,
+        Field(description="registry (directory, or URL as s3://…) whose release is followed, in place of --checkpoint"),
+    ] = None
+    registry_cache: Annotated[
+        Path, Field(description="where versions from a URL are kept; replicas on one machine share it")
+    ] = Path("var/cache/registry")
+    look_seconds: Annotated[
+        float | None,
+        Field(gt=0, le=3600, description="time between two looks at the release; by default 0.2, on a URL 2"),
     ] = None
     retire_seconds: Annotated[
         float, Field(ge=0, description="idle time after which a version that is no longer released is unloaded")

@@ -46,7 +46,7 @@ class FixedWeights:
     """One checkpoint, served to every run. Raises BadCheckpoint when it is not for the role."""
 
     def __init__(self, behaviour: RoleBehaviour, engine: Engine, checkpoint: Checkpoint) -> None:
-        checkpoint.serves(behaviour.role)
+        checkpoint.manifest.serves(behaviour.role)
         self._engine, self._checkpoint = engine, checkpoint
         self._turns = RoleTurns(behaviour, engine, checkpoint)
 

@@ -5,6 +5,7 @@ UmiError
 │   ├── UnknownTool          a tool name that is not registered
 │   ├── BadDocument          a toolset document that is not usable OpenAPI
 │   ├── BadCheckpoint        a checkpoint whose manifest, files or fit are wrong
+│   ├── NoRegistry           the registry of weights cannot be reached, or not under this URL
 │   ├── ContextOverflow      the prompt cannot be made to fit the model's window
 │   └── Outdated             a release was changed by somebody else meanwhile
 ├── Unreachable              a toolset document could not be fetched
@@ -46,6 +47,10 @@ class BadDocument(BadInput):
 
 class BadCheckpoint(BadInput):
     """A checkpoint directory must not be served: the message says which file or field is wrong."""
+
+
+class NoRegistry(BadInput):
+    """The store of the registry of weights does not answer or does not let us in, or nothing here speaks to it."""
 
 
 class ContextOverflow(BadInput):

@@ -22,6 +22,7 @@ from umi.trajectory import Frozen
 FILE_NAME = "manifest.json"
 TEMPLATE_NAME = "prompt.jinja"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}"
 ALL_ROLES = (Role.PLANNER, Role.CALLER, Role.SUMMARIZER)
 
 
@@ -36,6 +37,15 @@ def _pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, Field(max_length=200), AfterValidator(_pattern)]
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"{name!r} is not a plain file of the checkpoint")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class Kind(StrEnum):
@@ -58,12 +68,17 @@ class Manifest(Frozen):
     max_input_tokens: int = 3072
     tool_mention: Pattern | None = None
     """How a planner's rationale names the tool it wants: a regular expression with one group. None: no fixed way."""
-    files: dict[str, str]
+    files: dict[FileName, str]
     """File name to sha256, for every weight and config file."""
     parents: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict[str, Any])
     """How it was made: stage, data hash, hyperparameters, library versions, seed."""
     metrics: dict[str, float] = Field(default_factory=dict[str, float])
+
+    def serves(self, role: Role) -> None:
+        """Raises BadCheckpoint unless it was trained for `role`."""
+        if role not in self.roles:
+            raise BadCheckpoint(f"{self.version} is for {', '.join(self.roles)}, not for {role}")
 
 
 class Checkpoint:
@@ -78,29 +93,43 @@ class Checkpoint:
 
         Raises BadCheckpoint saying which file is missing or altered.
         """
+        checkpoint = cls.described(directory)
+        for name, expected in checkpoint.manifest.files.items():
+            if sha256(directory / name) != expected:
+                raise BadCheckpoint(f"{directory / name}: content differs from the manifest; copy the checkpoint again")
+        return checkpoint
+
+    @classmethod
+    def described(cls, directory: Path) -> "Checkpoint":
+        """The same without hashing weights, which may take long: all that is known of them is that they are there."""
         try:
-            manifest = Manifest.model_validate_json((directory / FILE_NAME).read_bytes())
-            template = PromptTemplate((directory / TEMPLATE_NAME).read_text("utf-8"))
+            texts = (directory / FILE_NAME).read_bytes(), (directory / TEMPLATE_NAME).read_bytes()
         except OSError as error:
             raise BadCheckpoint(f"{directory}: {error.strerror}: {error.filename}") from error
-        except ValidationError as error:
-            raise BadCheckpoint(f"{directory / FILE_NAME}: {error}") from error
-        except (TemplateError, UnicodeDecodeError) as error:
-            raise BadCheckpoint(f"{directory / TEMPLATE_NAME}: is not a template: {error}") from error
-        if template.sha256 != manifest.prompt_sha256:
-            raise BadCheckpoint(f"{directory / TEMPLATE_NAME}: is not the template that the manifest names")
-        for name, expected in manifest.files.items():
+        manifest, template = description(str(directory), *texts)
+        for name in manifest.files:
             path = directory / name
-            if "/" in name or path.is_symlink() or not path.is_file():
+            if path.is_symlink() or not path.is_file():
                 raise BadCheckpoint(f"{path}: missing, or not a plain file of the checkpoint")
-            if sha256(path) != expected:
-                raise BadCheckpoint(f"{path}: content differs from the manifest; copy the checkpoint again")
         return cls(directory, manifest, template)
 
-    def serves(self, role: Role) -> None:
-        """Raises BadCheckpoint unless the checkpoint was trained for `role`."""
-        if role not in self.manifest.roles:
-            raise BadCheckpoint(f"{self.directory} is for {', '.join(self.manifest.roles)}, not for {role}")
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all its files; the manifest, which completes it, is the last."""
+        return (*self.manifest.files, TEMPLATE_NAME, FILE_NAME)
+
+
+def description(place: str, manifest: bytes, template: bytes) -> tuple[Manifest, PromptTemplate]:
+    """What the two texts of a checkpoint at `place` say. Raises BadCheckpoint when they do not belong together."""
+    try:
+        read, prompt = Manifest.model_validate_json(manifest), PromptTemplate(template.decode("utf-8"))
+    except ValidationError as error:
+        raise BadCheckpoint(f"{place}/{FILE_NAME}: {error}") from error
+    except (TemplateError, UnicodeDecodeError) as error:
+        raise BadCheckpoint(f"{place}/{TEMPLATE_NAME}: is not a template: {error}") from error
+    if prompt.sha256 != read.prompt_sha256:
+        raise BadCheckpoint(f"{place}/{TEMPLATE_NAME}: is not the template that the manifest names")
+    return read, prompt
 
 
 def write(directory: Path, template: PromptTemplate, weight_files: list[str], **fields: Any) -> Manifest:

@@ -42,7 +42,7 @@ def main(
         for directory in merge_planners(checkpoints, backbone, folder):
             of_full.add(directory, Role.PLANNER)
         release(of_full, A)
-        with House(of_adapters.root, backbone, folder, Path("var/logs")) as house:
+        with House(Path(of_adapters.place), backbone, folder, Path("var/logs")) as house:
             urls = {role: f"http://127.0.0.1:{ROLE_PORT + number}" for number, role in enumerate(Role)}
             source = checkpoints / Role.PLANNER
             parts += asyncio.run(adapters(house, of_adapters, source, folder, adapter_swaps, at_once, pause))

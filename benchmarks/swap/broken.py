@@ -177,7 +177,7 @@ def refuse_without_disk(part: Part, registry: Registry, folder: Path) -> None:
 
 def copied(registry: Registry, good: str, version: str) -> Path:
     """A version beside the good one, of links to its files."""
-    folder = registry.root / "versions" / Role.PLANNER
+    folder = Path(registry.place) / "versions" / Role.PLANNER
     target = folder / version
     target.mkdir()
     for path in (folder / good).iterdir():

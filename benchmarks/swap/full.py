@@ -22,7 +22,7 @@ async def full_weights(
     house: House, registry: Registry, others: dict[Role, str], swaps: int, at_once: int, pause: float
 ) -> list[Part]:
     """Both parts about full weights; `registry` holds A and B for the planner, A is released."""
-    planner = house.role("planner-full", Role.PLANNER, registry.root)
+    planner = house.role("planner-full", Role.PLANNER, Path(registry.place))
     house.wait("planner-full")
     probes = _probes(registry)
     fresh = {A: _texts(planner, probes)}
@@ -50,7 +50,7 @@ async def full_weights(
     for version in (B, A, B):  # nobody else asks now, as with the fresh ones
         taken_over(planner, release(registry, version))
         swapped[version] = _texts(planner, probes)
-    other = house.role("planner-fresh", Role.PLANNER, registry.root)
+    other = house.role("planner-fresh", Role.PLANNER, Path(registry.place))
     house.wait("planner-fresh")
     fresh[B] = _texts(other, probes)
     house.stop("planner-fresh")

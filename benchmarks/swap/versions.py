@@ -62,9 +62,9 @@ def forge(registry: Registry, version: str) -> Release:
     before = registry.release(Role.PLANNER)
     assert before is not None
     after = released(before, version, BY)
-    partial = registry.root / "releases" / "forged"
+    partial = Path(registry.place) / "releases" / "forged"
     partial.write_text(after.model_dump_json())
-    partial.rename(registry.root / "releases" / "planner.json")
+    partial.rename(Path(registry.place) / "releases" / "planner.json")
     return after
 
 

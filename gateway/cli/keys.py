@@ -23,7 +23,8 @@ def create(
     ] = "default",
     name: Annotated[str, typer.Option(help="What the key is for.")] = "unnamed",
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="query, tools or admin; may be repeated. Absent: query and tools.")
+        list[Scope] | None,
+        typer.Option(help="query, tools, weights, admin; may be repeated. Absent: query and tools."),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests of any kind, per gateway.")] = None,
     concurrent_runs: Annotated[int | None, typer.Option(min=1, help="Runs that go on at once.")] = None,

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from gateway.cli.api import Api, Failed
 from gateway.cli.ask import show_run
+from gateway.cli.shelf import desk, done
 from gateway.cli.supervisor import PortInUse, Service, ServiceDied, State, Supervisor
 from gateway.cli.tools import register_examples
 from umi.registry import Registry
@@ -32,7 +33,7 @@ def up(
     checkpoints: Annotated[Path, typer.Option(help="Directory with a checkpoint per role.")] = Path("checkpoints"),
     single: Annotated[Path | None, typer.Option(help="One checkpoint that plays all three roles instead.")] = None,
     registry: Annotated[
-        Path | None, typer.Option(envvar="UMI_REGISTRY", help="Serve what this registry releases instead: umi weights.")
+        str | None, typer.Option(envvar="UMI_REGISTRY", help="Serve what this registry releases instead: umi weights.")
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8000,
     role_port: Annotated[int, typer.Option(help="Port of the planner; caller and summarizer follow.")] = 8101,
@@ -44,14 +45,14 @@ def up(
     """Start the three roles, the gateway and the example tools; Ctrl-C stops them all."""
     _require(backbone, f"There is no backbone in {backbone}. Make it with: python -m services.backbone {backbone}")
     if registry is not None:
-        weights = {role: ("--registry", str(registry)) for role in Role}
-        _require_releases(Registry(registry))
+        weights = {role: ("--registry", registry) for role in Role}
+        _require_releases(desk(registry).registry)
     else:
         directories = {role: single or checkpoints / role for role in Role}
         for directory in directories.values():
             _require(directory, f"There is no checkpoint in {directory}: name another with --checkpoints or --single.")
         weights = {role: ("--checkpoint", str(directory)) for role, directory in directories.items()}
-    chosen = services(backbone, weights, port, role_port, tools_port if with_tools else None)
+    chosen = services(backbone, weights, port, role_port, tools_port if with_tools else None, registry)
     gateway = Api(f"http://127.0.0.1:{port}")
 
     def when_ready(console: Console) -> None:
@@ -72,9 +73,13 @@ def services(
     port: int,
     role_port: int,
     tools_port: int | None,
+    registry: str | None = None,
     python: str = sys.executable,
 ) -> list[Service]:
-    """The processes of the whole agent, without the tools if they have no port; `weights` are each role's options."""
+    """The processes of the whole agent, without the tools if they have no port; `weights` are each role's options.
+
+    The gateway's API is about `registry`, if there is one.
+    """
     found: list[Service] = []
     log = {"UMI_LOG": os.environ.get("UMI_LOG", "text")}  # here people read the files
     urls: dict[str, str] = {}
@@ -89,6 +94,8 @@ def services(
         found.append(Service("tools", command, f"http://127.0.0.1:{tools_port}/healthz"))
     # Tools on this machine are what an embedded stack is for; a document from elsewhere cannot lead to them by itself.
     env = {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(port), **urls, **log}
+    if registry is not None:
+        env["UMI_REGISTRY"] = registry
     env["UMI_TOOL_ALLOW"] = os.environ.get("UMI_TOOL_ALLOW", _THIS_MACHINE)
     found.append(Service("gateway", (python, "-m", "gateway"), f"http://127.0.0.1:{port}/readyz", env))
     return found
@@ -175,9 +182,9 @@ def _signals() -> Generator[threading.Event]:
 
 def _require_releases(registry: Registry) -> None:
     for role in Role:
-        if registry.release(role) is None:
+        if done(lambda role=role: registry.release(role)) is None:
             raise Failed(
-                f"{registry.root} has no release of the {role} yet. Make one with: umi weights add {role} DIRECTORY, "
+                f"{registry.place} has no release of the {role} yet. Make one with: umi weights add {role} DIRECTORY, "
                 f"then umi weights release {role} VERSION"
             )
 

@@ -19,8 +19,10 @@ class Scope(StrEnum):
     """Ask, and see, cancel and delete runs."""
     TOOLS = "tools"
     """Register and delete toolsets."""
+    WEIGHTS = "weights"
+    """See and change which weights the roles serve to all tenants."""
     ADMIN = "admin"
-    """Both, and read the gateway's metrics, which tell of all tenants."""
+    """All of it, and read the gateway's metrics, which tell of all tenants."""
 
 
 class Key(Frozen):

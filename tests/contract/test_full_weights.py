@@ -156,7 +156,7 @@ async def test_full_weights_are_released_but_neither_tried_nor_shadowed_nor_besi
     async with replica(registry, engine) as client:
         await until(client, lambda found: found.generation == 1)
         forged = released(release, "f1", BY).model_copy(update={"canary": Canary(version="f2", share=0.5)})
-        (registry.root / "releases" / "planner.json").write_text(forged.model_dump_json())
+        (Path(registry.place) / "releases" / "planner.json").write_text(forged.model_dump_json())
         await until(client, lambda found: "nothing beside them" in str(found.problem))
         assert engine.swapped == []
         assert await version_of(client) == "f1"
@@ -189,7 +189,7 @@ async def test_a_run_that_began_with_weights_that_are_gone_goes_on_with_those_th
 async def test_a_replica_that_starts_on_weights_that_fail_serves_the_ones_before_them(registry: Registry) -> None:
     serve(registry, "f2")
     async with replica(registry, wrong_from("f2")) as client:
-        found = await until(client, lambda found: found.problem is not None and bool(found.resident))
+        found = await until(client, lambda found: found.problem is not None and found.stable is not None)
         assert (found.stable, found.resident) == ("f1", ("f1",))
         assert await version_of(client) == "f1"
 

@@ -253,7 +253,7 @@ def test_a_watched_canary_that_fails_more_often_is_rolled_back_with_the_reason(t
         serve(create_role(PLANNER, engine, shelf, RoleSettings())) as planner,
         httpx.Client(base_url=planner) as client,
     ):
-        runner = CliRunner(env={"UMI_REGISTRY": str(shelf.root), "COLUMNS": "200", "UMI_PLANNER_URL": planner})
+        runner = CliRunner(env={"UMI_REGISTRY": shelf.place, "COLUMNS": "200", "UMI_PLANNER_URL": planner})
         result = runner.invoke(create_cli(), ["weights", "canary", "planner", "v2", "--share", "0.5"])
         assert result.exit_code == 0, result.output
         while client.get("/v1/replica").json()["canary"] != "v2":
@@ -277,7 +277,7 @@ def test_status_says_what_every_replica_serves_and_fails_while_one_is_behind(tmp
     app = create_role(PLANNER, ScriptedEngine(["Next: conclusion."]), shelf, RoleSettings())
     with serve(app) as planner:
         urls = {"UMI_PLANNER_URL": planner, "UMI_CALLER_URL": planner, "UMI_SUMMARIZER_URL": "http://127.0.0.1:9"}
-        runner = CliRunner(env={"UMI_REGISTRY": str(shelf.root), "COLUMNS": "200", **urls})
+        runner = CliRunner(env={"UMI_REGISTRY": shelf.place, "COLUMNS": "200", **urls})
         result = runner.invoke(create_cli(), ["weights", "status", "--wait", "1"])
     assert result.exit_code == 1
     lines = {line.split()[0]: line for line in result.output.splitlines()[1:]}

@@ -58,7 +58,7 @@ async def replica(registry: Registry, engine: ScriptedEngine, **settings: Any) -
 
 
 async def until(client: httpx.AsyncClient, holds: Callable[[Replica], bool]) -> Replica:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = Replica.model_validate_json((await client.get("/v1/replica")).content)
             if holds(found):
@@ -169,12 +169,12 @@ async def test_what_the_engine_cannot_load_or_the_disk_has_altered_is_refused(re
         assert "v2 is broken" in str((await until(client, lambda found: found.problem is not None)).problem)
         serve(registry, "v3")
         await until(client, lambda found: found.resident == ("v3",))
-        weights = registry.root / "versions" / "planner" / "v1" / "adapter_model.safetensors"
+        weights = Path(registry.place) / "versions" / "planner" / "v1" / "adapter_model.safetensors"
         before = registry.release(Role.PLANNER)
         assert before is not None
         weights.write_bytes(b"flipped")
         forged = released(before, "v1", BY)  # past the registry's own check
-        file = registry.root / "releases" / "planner.json"
+        file = Path(registry.place) / "releases" / "planner.json"
         file.write_text(forged.model_dump_json())
         assert "differs from the manifest" in str(
             (await until(client, lambda found: found.problem is not None)).problem
@@ -225,7 +225,7 @@ async def test_a_shadow_waits_for_no_one_and_no_one_for_it(registry: Registry) -
 
 
 async def test_a_broken_release_file_changes_nothing_until_it_is_whole_again(registry: Registry) -> None:
-    file = registry.root / "releases" / "planner.json"
+    file = Path(registry.place) / "releases" / "planner.json"
     async with replica(registry, ScriptedEngine([PLAN])) as client:
         await until(client, lambda found: found.generation == 1)
         text = file.read_text()
@@ -238,7 +238,7 @@ async def test_a_broken_release_file_changes_nothing_until_it_is_whole_again(reg
 
 async def test_a_replica_that_starts_on_a_broken_release_serves_the_version_before_it(registry: Registry) -> None:
     serve(registry, "v2")
-    (registry.root / "versions" / "planner" / "v2" / "prompt.jinja").unlink()
+    (Path(registry.place) / "versions" / "planner" / "v2" / "prompt.jinja").unlink()
     async with replica(registry, ScriptedEngine([PLAN])) as client:
         found = await until(client, lambda found: found.stable is not None and found.problem is not None)
         assert (found.stable, found.generation) == ("v1", None)

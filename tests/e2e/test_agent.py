@@ -55,7 +55,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
         registry.change(role, lambda _, role=role, version=version: first(role, version, BY))
     port, role_port, tools_port = free_port(), free_ports(3), free_port()
     ports = ["--port", str(port), "--role-port", str(role_port), "--tools-port", str(tools_port)]
-    ports += ["--registry", str(registry.root)]
+    ports += ["--registry", registry.place]
     log = folder / "up.log"
     environment = {**os.environ, "UMI_DTYPE": "float32", "UMI_DATABASE": f"sqlite:///{folder}/runs.db"}
     with log.open("w") as output:

@@ -28,9 +28,9 @@ def test_what_was_written_is_read_back(directory: Path) -> None:
 
 def test_a_checkpoint_serves_only_the_roles_it_was_trained_for(directory: Path) -> None:
     checkpoint = Checkpoint.open(directory)
-    checkpoint.serves(Role.PLANNER)
+    checkpoint.manifest.serves(Role.PLANNER)
     with pytest.raises(BadCheckpoint, match="is for planner, not for caller"):
-        checkpoint.serves(Role.CALLER)
+        checkpoint.manifest.serves(Role.CALLER)
 
 
 def test_a_flipped_byte_is_noticed(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The registry on disk: versions that never change, releases of which one operator wins."""
+"""The registry, on disk and in a store of objects: versions that never change, releases of which one operator wins."""
 
 import random
 import shutil
@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from remote import open_registry
 from tests.checkpoints import bare
 from umi.errors import BadCheckpoint, BadInput, Outdated
 from umi.registry import Registry
@@ -24,6 +26,13 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "registry")
 
 
+@pytest.fixture(params=["directory", "objects"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+    """For what must hold wherever a registry lies."""
+    place = str(tmp_path / "registry") if request.param == "directory" else f"memory://{uuid4()}/weights"
+    return open_registry(place, tmp_path / "cache")
+
+
 def add(registry: Registry, tmp_path: Path, version: str) -> None:
     registry.add(bare(tmp_path / version, version=version).directory, Role.PLANNER)
 
@@ -35,31 +44,31 @@ def serve(registry: Registry, version: str, expected: int | None = None) -> Rele
     return registry.change(Role.PLANNER, make, expected)
 
 
-def test_a_version_is_copied_whole_and_can_be_opened(registry: Registry, tmp_path: Path) -> None:
-    add(registry, tmp_path, "v1")
-    add(registry, tmp_path, "v2")
-    assert sorted(registry.versions(Role.PLANNER)) == ["v1", "v2"]
-    assert registry.open(Role.PLANNER, "v1").manifest.version == "v1"
-    assert registry.versions(Role.CALLER) == []
+def test_a_version_is_copied_whole_and_can_be_opened(either: Registry, tmp_path: Path) -> None:
+    add(either, tmp_path, "v1")
+    add(either, tmp_path, "v2")
+    assert sorted(either.versions(Role.PLANNER)) == ["v1", "v2"]
+    assert either.open(Role.PLANNER, "v1").manifest.version == "v1"
+    assert either.versions(Role.CALLER) == []
 
 
-def test_a_version_is_only_added_twice_when_it_is_the_same(registry: Registry, tmp_path: Path) -> None:
-    add(registry, tmp_path, "v1")
-    add(registry, tmp_path, "v1")
+def test_a_version_is_only_added_twice_when_it_is_the_same(either: Registry, tmp_path: Path) -> None:
+    add(either, tmp_path, "v1")
+    add(either, tmp_path, "v1")
     other = bare(tmp_path / "other", version="v1", metrics={"loss": 1.0})
     with pytest.raises(BadInput, match="other weights under this version"):
-        registry.add(other.directory, Role.PLANNER)
+        either.add(other.directory, Role.PLANNER)
 
 
-def test_what_is_broken_or_for_another_role_is_not_added(registry: Registry, tmp_path: Path) -> None:
+def test_what_is_broken_or_for_another_role_is_not_added(either: Registry, tmp_path: Path) -> None:
     summarizer = bare(tmp_path / "s", version="s1", roles=(Role.SUMMARIZER,))
     with pytest.raises(BadCheckpoint, match="not for planner"):
-        registry.add(summarizer.directory, Role.PLANNER)
+        either.add(summarizer.directory, Role.PLANNER)
     broken = bare(tmp_path / "b", version="b1").directory
     (broken / "adapter_model.safetensors").write_bytes(b"changed")
     with pytest.raises(BadCheckpoint, match="differs from the manifest"):
-        registry.add(broken, Role.PLANNER)
-    assert registry.versions(Role.PLANNER) == []
+        either.add(broken, Role.PLANNER)
+    assert either.versions(Role.PLANNER) == []
 
 
 def test_a_version_larger_than_the_disk_is_not_even_read(registry: Registry, tmp_path: Path) -> None:
@@ -71,14 +80,14 @@ def test_a_version_larger_than_the_disk_is_not_even_read(registry: Registry, tmp
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "x" * 65])
-def test_a_name_cannot_leave_the_registry(registry: Registry, name: str) -> None:
+def test_a_name_cannot_leave_the_registry(either: Registry, name: str) -> None:
     with pytest.raises(BadCheckpoint, match="cannot be the name"):
-        registry.open(Role.PLANNER, name)
+        either.open(Role.PLANNER, name)
 
 
 def test_a_link_or_a_renamed_version_is_refused(registry: Registry, tmp_path: Path) -> None:
     add(registry, tmp_path, "v1")
-    folder = registry.root / "versions" / "planner"
+    folder = Path(registry.place) / "versions" / "planner"
     (folder / "v2").symlink_to(tmp_path / "v1", target_is_directory=True)
     with pytest.raises(BadCheckpoint, match="no such version"):
         registry.open(Role.PLANNER, "v2")
@@ -87,13 +96,13 @@ def test_a_link_or_a_renamed_version_is_refused(registry: Registry, tmp_path: Pa
         registry.open(Role.PLANNER, "v3")
 
 
-def test_only_what_is_there_and_whole_can_be_released(registry: Registry, tmp_path: Path) -> None:
+def test_only_what_is_there_and_whole_can_be_released(either: Registry, tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="no such version"):
-        serve(registry, "v1")
-    assert registry.release(Role.PLANNER) is None
-    add(registry, tmp_path, "v1")
-    assert serve(registry, "v1").generation == 1
-    found = registry.release(Role.PLANNER)
+        serve(either, "v1")
+    assert either.release(Role.PLANNER) is None
+    add(either, tmp_path, "v1")
+    assert serve(either, "v1").generation == 1
+    found = either.release(Role.PLANNER)
     assert found is not None
     assert (found.stable, found.who) == ("v1", "ada")
 
@@ -124,23 +133,49 @@ def test_of_two_operators_who_decided_on_the_same_generation_one_is_told_that_it
     assert sum("generation 2 (release by ada), not 1" in outcome for outcome in outcomes) == 1
 
 
+def test_whoever_decides_while_somebody_else_changes_the_release_loses_or_decides_again(
+    either: Registry, tmp_path: Path
+) -> None:
+    for version in ("v1", "v2", "v3", "v4"):
+        add(either, tmp_path, version)
+    serve(either, "v1")
+    seen: list[str] = []
+
+    def overtaken(before: Release | None) -> Release:
+        assert before is not None
+        seen.append(before.stable)
+        if len(seen) == 1:
+            serve(either, "v2")
+        return released(before, "v3", BY)
+
+    with pytest.raises(Outdated, match="is at generation 2"):
+        either.change(Role.PLANNER, overtaken, expected=1)
+    assert seen == ["v1"]
+    seen.clear()
+    assert either.change(Role.PLANNER, overtaken).generation == 4
+    assert seen == ["v2", "v2"]
+    won = either.release(Role.PLANNER)
+    assert won is not None
+    assert [state.stable for state in (*won.history, won)] == ["v1", "v2", "v2", "v3"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"), [("{", "Invalid JSON"), ('{"role": "planner"}', "generation"), ("", "JSON")]
 )
 def test_a_broken_release_file_is_an_error_that_names_it(registry: Registry, text: str, reason: str) -> None:
-    file = registry.root / "releases" / "planner.json"
+    file = Path(registry.place) / "releases" / "planner.json"
     file.parent.mkdir(parents=True)
     file.write_text(text)
     with pytest.raises(BadInput, match=f"planner.json.*{reason}"):
         registry.release(Role.PLANNER)
 
 
-def test_the_stamp_differs_after_every_change(registry: Registry, tmp_path: Path) -> None:
-    add(registry, tmp_path, "v1")
-    stamps = {registry.stamp(Role.PLANNER)}
+def test_the_stamp_differs_after_every_change(either: Registry, tmp_path: Path) -> None:
+    add(either, tmp_path, "v1")
+    stamps = {either.stamp(Role.PLANNER)}
     for _ in range(5):
-        serve(registry, "v1")
-        stamps.add(registry.stamp(Role.PLANNER))
+        serve(either, "v1")
+        stamps.add(either.stamp(Role.PLANNER))
     assert len(stamps) == 6
 
 
