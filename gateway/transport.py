@@ -14,7 +14,7 @@ SEND_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, UnicodeEr
 class RoleClient:
     """Sends over aiohttp and answers with httpx's responses: no proxies, no cookies, no redirects, no time limits.
 
-    httpx's own client is left out (docs/adr/0007). Idle connections are given up before uvicorn (5 s) closes them, so
+    httpx's own client is left out (docs/adr/0008). Idle connections are given up before uvicorn (5 s) closes them, so
     that a request rarely meets a connection that is just being closed. An async context manager.
     """
 

@@ -42,8 +42,8 @@ class Api:
 
     def decide(self, run_id: str, step: int, approve: bool, reason: str | None = None) -> JsonObject:
         """The run, which goes on as a person has decided on that step's call."""
-        body = {"step": step, "approve": approve, "reason": reason}
-        return self.post(f"/v1/runs/{run_id}/approve", body)
+        with self._client() as client:
+            return client.runs.approve(run_id, step, approve, reason).model_dump(mode="json")
 
     def lines(self, path: str, parameters: dict[str, str]) -> Iterator[str]:
         """The lines at `path`, as they come."""

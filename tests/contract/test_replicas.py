@@ -9,12 +9,12 @@ import httpx
 import pytest
 from fastapi import Response
 
-from gateway.cli.replicas import reports
 from gateway.metrics import Metrics
 from gateway.replicas import Replicas, addresses
 from gateway.roles import Roles
 from gateway.settings import Settings
 from gateway.transport import create_client
+from gateway.weights.replicas import reports
 from services.app import create_app
 from services.planner import PLANNER
 from services.scripted import ScriptedEngine
@@ -137,8 +137,10 @@ async def test_a_service_with_a_token_answers_nobody_else(tmp_path: Path) -> Non
                 await plan(roles, "run-1")
         async with asking([url], TOKEN) as roles:
             assert await plan(roles, "run-1") == "test-1"
-        assert (await asyncio.to_thread(reports, {Role.PLANNER: url}, TOKEN))[0].stable == "test-1"
-        assert "token" in ((await asyncio.to_thread(reports, {Role.PLANNER: url}))[0].problem or "")
+        assert [report.serves and report.serves.stable for report in await reports({Role.PLANNER: url}, TOKEN)] == [
+            "test-1"
+        ]
+        assert "token" in ((await reports({Role.PLANNER: url}))[0].problem or "")
 
 
 def test_settings_come_from_files_and_the_environment_goes_before_them(

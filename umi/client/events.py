@@ -29,6 +29,7 @@ class RunCreated(Payload):
     max_steps: int
     deadline_seconds: float
     may_add: bool = False
+    traceparent: str | None = None
 
 
 class Plan(Result):
@@ -50,11 +51,12 @@ class Planned(Payload):
 
 
 class Offered(Payload):
-    """More tools for the planner, which gave up for want of one."""
+    """Tools for the planner, which gave up for want of one: more of them, or `only` those that fit its words."""
 
     type: ClassVar[str] = "tools"
     step: int
     tools: list[str]
+    only: bool = False
 
 
 class Called(Payload):
@@ -68,6 +70,35 @@ class Called(Payload):
     seconds: float
     toolset: str | None = None
     request: JsonObject | None = None
+    needs_approval: bool = False
+
+
+class RequiresAction(Payload):
+    """The run waits for an approval of this call until `expires_at` (seconds since the epoch)."""
+
+    type: ClassVar[str] = "requires_action"
+    step: int
+    call: Call
+    toolset: str
+    request: JsonObject
+    expires_at: float
+
+
+class Approval(Payload):
+    """A person's decision on the call of step `step`."""
+
+    type: ClassVar[str] = "approval"
+    step: int
+    approve: bool
+    reason: str | None = None
+    by: str | None = None
+
+
+class Sending(Payload):
+    """An approved call is about to be sent."""
+
+    type: ClassVar[str] = "sending"
+    step: int
 
 
 class Observed(Payload):
@@ -95,7 +126,8 @@ class RunCompleted(Payload):
 
 
 PAYLOADS: dict[str, type[Payload]] = {
-    kind.type: kind for kind in (RunCreated, Planned, Offered, Called, Observed, RunCompleted)
+    kind.type: kind
+    for kind in (RunCreated, Planned, Offered, Called, RequiresAction, Approval, Sending, Observed, RunCompleted)
 }
 
 

@@ -46,7 +46,8 @@ class ToolsetOptions(TypedDict, total=False):
     """Where a toolset's OpenAPI document is, by `url` or as it is, and what its calls may do.
 
     `base_url` replaces the document's servers; `allow` names hosts and networks that may be reached though they are not
-    public; `secrets` says of security schemes where their secrets are (docs/tools.md).
+    public; `secrets` says of security schemes where their secrets are, `mcp` where an MCP server is, `policy` and
+    `tool_policy` what may be called without a person's approval (docs/tools.md).
     """
 
     url: str
@@ -54,6 +55,9 @@ class ToolsetOptions(TypedDict, total=False):
     base_url: str
     allow: list[str]
     secrets: dict[str, str]
+    mcp: JsonObject
+    policy: str
+    tool_policy: dict[str, str]
 
 
 def _nothing(_: bytes) -> None:
@@ -111,6 +115,12 @@ def events(run_id: str, after: int = -1) -> Request[None]:
 def cancel(run_id: str) -> Request[Run]:
     """End a run now; one that has ended stays as it is. Returns the run."""
     return Request("POST", _path("runs", run_id, "cancel"), _run, seconds=60.0)
+
+
+def approve(run_id: str, step: int, approve: bool = True, reason: str | None = None) -> Request[Run]:
+    """Let the call that a run waits with be sent, or refuse it. Raises Conflict when it does not wait with that step."""
+    body = {"step": step, "approve": approve, "reason": reason}
+    return Request("POST", _path("runs", run_id, "approve"), _run, body=body)
 
 
 def delete_run(run_id: str) -> Request[None]:

@@ -45,6 +45,7 @@ class Usage(Result):
     prompt_tokens: int
     cached_tokens: int = 0
     completion_tokens: int
+    shortened_observations: int = 0
     dropped_steps: int = 0
     seconds: float
 
@@ -80,6 +81,8 @@ class Step(Result):
     seconds: StepSeconds
     usage: dict[str, Usage]
     versions: dict[str, str]
+    needs_approval: bool = False
+    approval: JsonObject | None = None
 
 
 class UsageTotal(Result):
@@ -103,7 +106,9 @@ class Timings(Result):
 
 
 class Run(Result):
-    """A run. `outcome` is None while it goes on; then answered, gave_up, max_steps, deadline, failed or cancelled."""
+    """A run. `status` is running, requires_action or ended; `outcome` is None until it has ended, then answered,
+    gave_up, max_steps, deadline, failed, cancelled or expired. `required_action` is the call that waits for approval.
+    """
 
     run_id: str
     created_at: float
@@ -118,6 +123,9 @@ class Run(Result):
     usage: dict[str, UsageTotal] = {}
     timings: Timings = Timings()
     summarizer_version: str | None = None
+    status: str = "running"
+    required_action: JsonObject | None = None
+    ended_at: float | None = None
 
 
 class RunSummary(Result):
@@ -127,6 +135,7 @@ class RunSummary(Result):
     created_at: float
     query: str
     outcome: str | None
+    status: str = "running"
 
 
 class RunPage(Result):
@@ -153,6 +162,8 @@ class Tool(Result):
     method: str
     path: str
     spec: ToolSpec
+    changes_state: bool = True
+    needs_approval: bool = False
 
 
 class Toolset(Result):
@@ -162,6 +173,9 @@ class Toolset(Result):
     url: str | None
     base_url: str
     tools: list[str]
+    policy: str = "allowed"
+    tool_policy: dict[str, str] = {}
+    withheld: list[str] = []
 
 
 class OperationReport(Result):

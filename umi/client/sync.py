@@ -125,6 +125,7 @@ class Runs(Resource):
 
     get = _asks(requests.run)
     cancel = _asks(requests.cancel)
+    approve = _asks(requests.approve)
     delete = _asks(requests.delete_run)
     list = _iterates(flows.runs)
     events = _iterates(flows.events)
