@@ -125,10 +125,8 @@ class RunCompleted(Payload):
     seconds: float = 0.0
 
 
-PAYLOADS: dict[str, type[Payload]] = {
-    kind.type: kind
-    for kind in (RunCreated, Planned, Offered, Called, RequiresAction, Approval, Sending, Observed, RunCompleted)
-}
+_KINDS = (RunCreated, Planned, Offered, Called, RequiresAction, Approval, Sending, Observed, RunCompleted)
+PAYLOADS: dict[str, type[Payload]] = {kind.type: kind for kind in _KINDS}
 
 
 class _Entry(Result):

@@ -118,7 +118,7 @@ def cancel(run_id: str) -> Request[Run]:
 
 
 def approve(run_id: str, step: int, approve: bool = True, reason: str | None = None) -> Request[Run]:
-    """Let the call that a run waits with be sent, or refuse it. Raises Conflict when it does not wait with that step."""
+    """Let the call that a run waits with be sent, or refuse it. Raises Conflict when it waits with another, or not."""
     body = {"step": step, "approve": approve, "reason": reason}
     return Request("POST", _path("runs", run_id, "approve"), _run, body=body)
 
