@@ -81,13 +81,11 @@ class Planned(Payload):
 
 
 class Offered(Payload):
-    """Tools for the planner, which gave up in step `step` for want of one; that plan does not count."""
+    """More tools for the planner, which gave up in step `step` for want of one; that plan does not count."""
 
     type: ClassVar[str] = "tools"
     step: int
     tools: list[str]
-    only: bool = False
-    """Not more tools: those of the offered ones that fit its words, by themselves, for its next turn."""
 
 
 class Called(Payload):

@@ -31,7 +31,6 @@ from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
 from gateway.policy import Decision
 from gateway.problems import NotStored, RunProblem, problem_of
-from gateway.retrieval import Retriever
 from gateway.roles import Roles
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.openapi import HttpRequest
@@ -41,8 +40,6 @@ from umi.trajectory import Call, Step, Trajectory
 Emit = Callable[[Payload], Awaitable[None]]
 MORE_TIMES, MORE_TOOLS = 2, 4
 """How often a run is offered more tools when the planner gives up for want of one, and how many each time."""
-FEW = 3
-"""How many of the offered tools it is shown by themselves, once, when there are no more."""
 UNKNOWN = "It is unknown whether this call was carried out: the gateway stopped meanwhile. Look before you repeat it."
 _log = logging.getLogger("umi.gateway")
 
@@ -140,7 +137,6 @@ class _Run:
         self._roles, self._calls, self._metrics = roles, calls, metrics
         self._trajectory, self._seen = past.trajectory, past.seen
         self._tools, self._offers = dict(job.tools), past.offers
-        self._looked_again, self._only = past.looked_again, past.only
         self._versions = past.versions
         """The weights that this run began with: a release meanwhile does not change them."""
 
@@ -151,7 +147,7 @@ class _Run:
             planned, called = (past.plan, past.called) if step == past.step else (None, None)
             turn = planned.turn if planned else await self._plan(step)
             if turn is Turn.GIVE_UP:
-                if await self._offer_more(step) or await self._look_again(step):
+                if await self._offer_more(step):
                     continue
                 return RunCompleted(outcome=Outcome.GAVE_UP)
             if turn is Turn.CONCLUSION:
@@ -168,9 +164,7 @@ class _Run:
     async def _plan(self, step: int) -> Turn:
         started = time.monotonic()
         pinned = self._versions.get(Role.PLANNER)
-        shown = self._trajectory.only(self._only) if self._only else self._trajectory
-        reply = await self._roles.plan(self._job.run_id, shown, self._deadline, pinned)
-        self._only = ()
+        reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline, pinned)
         self._versions[Role.PLANNER] = reply.version
         seconds = time.monotonic() - started
         await self._emit(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
@@ -190,22 +184,6 @@ class _Run:
         self._trajectory = self._trajectory.offer(tool.spec for tool in found.values())
         self._tools |= found
         self._offers += 1
-        return True
-
-    async def _look_again(self, step: int) -> bool:
-        """Whether the planner, which misses a tool, is shown the offered ones that fit its words by themselves.
-
-        A small model overlooks what is there, among many tools; it gives up for good when it does so again.
-        """
-        if self._looked_again or len(self._tools) <= FEW:
-            return False
-        retriever = Retriever({name: tool.search_text for name, tool in self._tools.items()})
-        fitting = retriever.fitting(_words(self._trajectory), FEW)
-        if not fitting:
-            return False
-        await self._emit(Offered(step=step, tools=fitting, only=True))
-        self._trajectory = self._trajectory.offer(())
-        self._looked_again, self._only = True, tuple(fitting)
         return True
 
     async def _call(self, step: int) -> tuple[Called, Reply | None]:
@@ -289,11 +267,6 @@ class _Run:
             usage=reply.usage,
             summarize_seconds=time.monotonic() - started,
         )
-
-
-def _words(trajectory: Trajectory) -> str:
-    """What the planner that gave up says it needs."""
-    return trajectory.steps[-1].plan.rationale.replace("_", " ")
 
 
 def _refusal(reason: str | None) -> str:

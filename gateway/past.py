@@ -45,18 +45,12 @@ class Past:
     seen: Seen = field(default_factory=Seen)
     offers: int = 0
     """How often more tools were offered."""
-    looked_again: bool = False
-    """Whether the planner was shown the fitting tools alone, and `only` those of its next turn."""
-    only: tuple[str, ...] = ()
 
 
 def tools_of(events: Iterable[Event]) -> list[str]:
     """The names of all tools that a run was offered, in order."""
     payloads = (event.payload for event in events)
-    offers = (
-        each for each in payloads if isinstance(each, RunCreated) or (isinstance(each, Offered) and not each.only)
-    )
-    return [name for offer in offers for name in offer.tools]
+    return [name for each in payloads if isinstance(each, RunCreated | Offered) for name in each.tools]
 
 
 def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
@@ -65,16 +59,12 @@ def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
     for event in events:
         match event.payload:
             case Planned() as planned:
-                past.plan, past.only = planned.plan, ()
+                past.plan = planned.plan
                 past.versions[Role.PLANNER] = planned.version
                 past.trajectory = past.trajectory.append(Step(plan=planned.plan))
-            case Offered() as offered:
+            case Offered():
                 past.trajectory = past.trajectory.offer(())
-                past.step, past.plan = past.step + 1, None
-                if offered.only:
-                    past.looked_again, past.only = True, tuple(offered.tools)
-                else:
-                    past.offers += 1
+                past.step, past.plan, past.offers = past.step + 1, None, past.offers + 1
             case Called() as called:
                 past.called = called
                 past.versions[Role.CALLER] = called.version

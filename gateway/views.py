@@ -174,7 +174,7 @@ def fold(events: Iterable[Event]) -> RunView:
             case Planned() as planned:
                 _planned(view, planned)
             case Offered() as offered:
-                view.tools += [] if offered.only else offered.tools
+                view.tools += offered.tools
             case Called() as called:
                 _called(view, called)
             case Observed() as observed:

@@ -74,13 +74,12 @@ class Script:
     """What the roles answer: the step's number picks plan and call, the last ones repeat.
 
     `failures` are answered first, one per request to its role; `delays` are seconds before every answer of a role.
-    The planner gives up at first, until the tool `wants` is offered, among at most `sees` tools.
+    The planner gives up until the tool `wants` is offered.
     """
 
     calls: list[Call] = field(default_factory=list[Call])
     plans: list[Plan] | None = None
     wants: str | None = None
-    sees: int = 1000
     answer: str = "It is done."
     version: str = "v1"
     failures: list[tuple[Role, Response]] = field(default_factory=list[tuple[Role, Response]])
@@ -120,8 +119,7 @@ class Script:
             failure = await begin(Role.PLANNER, request)
             offered = {tool.name for tool in request.trajectory.tools}
             made = self.plan_at(len(request.trajectory.steps))
-            is_first = not request.trajectory.steps
-            if self.wants and is_first and (self.wants not in offered or len(offered) > self.sees):
+            if self.wants and self.wants not in offered:
                 made = plan(Turn.GIVE_UP, f"To go on, use {self.wants}.")
             return failure or PlanReply(version=self.version, usage=USAGE, plan=made)
 

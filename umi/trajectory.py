@@ -1,6 +1,6 @@
 """A trajectory: the query, the tools on offer, and the steps taken so far."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,10 +60,6 @@ class Trajectory(Frozen):
     def offer(self, tools: Iterable[ToolSpec]) -> "Trajectory":
         """The trajectory with more tools, and without its newest step, whose plan missed them."""
         return self.model_copy(update={"tools": (*self.tools, *tools), "steps": self.steps[:-1]})
-
-    def only(self, names: Container[str]) -> "Trajectory":
-        """The trajectory with these of its tools alone."""
-        return self.model_copy(update={"tools": tuple(tool for tool in self.tools if tool.name in names)})
 
     def replace_last(self, **changes: Call | str) -> "Trajectory":
         """The trajectory with fields of its newest step filled in, e.g. `replace_last(observation="…")`."""

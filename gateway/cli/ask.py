@@ -77,7 +77,7 @@ def show_event(event: JsonObject, console: Console) -> None:
             plan = data["plan"]
             _line(console, f"{data['step']:>2} ", plan["rationale"], "bold", data["seconds"])
         case "tools":
-            console.print(Text(plain(f"   {'?' if data['only'] else '+'} {', '.join(data['tools'])}"), "dim"))
+            console.print(Text(plain(f"   + {', '.join(data['tools'])}"), "dim"))
         case "call":
             arguments = ", ".join(
                 f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in data["call"]["arguments"].items()

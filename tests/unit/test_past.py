@@ -37,10 +37,6 @@ def test_a_run_that_was_offered_more_tools_goes_on_with_them_and_without_the_pla
     beginning = Trajectory(query="Q", tools=(ToolSpec(name="a"), ToolSpec(name="b")))
     past = past_of(beginning, events)
     assert (past.trajectory, past.step, past.plan, past.offers) == (beginning, 2, None, 1)
-    events_again = [*events, *log(planned(2, Turn.GIVE_UP), Offered(step=2, tools=["b"], only=True))]
-    assert tools_of(events_again) == ["a", "b"]
-    looking = past_of(beginning, events_again)
-    assert (looking.trajectory, looking.step, looking.looked_again, looking.only) == (beginning, 3, True, ("b",))
     again = past_of(beginning, [*events, *log(planned(2, Turn.CALLER))])
     assert again.plan == Plan(rationale="Because.", turn=Turn.CALLER)
     assert len(again.trajectory.steps) == 1

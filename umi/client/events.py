@@ -51,12 +51,11 @@ class Planned(Payload):
 
 
 class Offered(Payload):
-    """Tools for the planner, which gave up for want of one: more of them, or `only` those that fit its words."""
+    """More tools for the planner, which gave up for want of one."""
 
     type: ClassVar[str] = "tools"
     step: int
     tools: list[str]
-    only: bool = False
 
 
 class Called(Payload):
