@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -268,6 +269,29 @@ def test_a_watched_canary_that_fails_more_often_is_rolled_back_with_the_reason(t
     assert release is not None
     assert (release.stable, release.canary, release.who) == ("v1", None, "umi weights watch")
     assert "fails more often" in release.why
+
+
+def test_a_canary_that_is_left_to_itself_is_promoted_with_the_reason(tmp_path: Path) -> None:
+    shelf = Registry(tmp_path / "registry")
+    for version in ("v1", "v2"):
+        shelf.add(bare(tmp_path / version, version=version).directory, Role.PLANNER)
+    shelf.change(Role.PLANNER, lambda _: first(Role.PLANNER, "v1", Change(action=Action.RELEASE, who="ada")))
+    app = create_role(PLANNER, ScriptedEngine(["Next: conclusion."]), shelf, RoleSettings())
+    body = {"trajectory": {"query": "q", "tools": [], "steps": []}}
+    with serve(app) as planner, httpx.Client(base_url=planner) as client, ThreadPoolExecutor(1) as pool:
+        runner = CliRunner(env={"UMI_REGISTRY": shelf.place, "COLUMNS": "200", "UMI_PLANNER_URL": planner})
+        canary = ["weights", "canary", "planner", "v2", "--share", "0.5", "--auto", "--least", "5", "--worse", "0.5"]
+        decided = pool.submit(runner.invoke, create_cli(), canary)
+        number = 0
+        while not decided.done():
+            client.post("/v1/plan", json={"run_id": f"run-{(number := number + 1)}", **body})
+            time.sleep(0.02)
+        assert decided.result().exit_code == 0, decided.result().output
+    assert "v2: promote: as good as stable" in decided.result().output
+    release = shelf.release(Role.PLANNER)
+    assert release is not None
+    assert (release.stable, release.canary, release.who) == ("v2", None, "umi weights watch")
+    assert "as good as stable" in release.why
 
 
 def test_status_says_what_every_replica_serves_and_fails_while_one_is_behind(tmp_path: Path) -> None:

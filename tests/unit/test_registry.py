@@ -133,6 +133,20 @@ def test_of_two_operators_who_decided_on_the_same_generation_one_is_told_that_it
     assert sum("generation 2 (release by ada), not 1" in outcome for outcome in outcomes) == 1
 
 
+def test_whoever_reads_while_the_release_is_replaced_reads_the_old_one_whole(
+    registry: Registry, tmp_path: Path
+) -> None:
+    add(registry, tmp_path, "v1")
+    serve(registry, "v1")
+    path = Path(registry.place) / "releases" / "planner.json"
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        serve(registry, "v1")
+        assert reader.read() == before
+    assert path.read_bytes() != before
+    assert [left.name for left in path.parent.iterdir() if left.name != ".planner.lock"] == ["planner.json"]
+
+
 def test_whoever_decides_while_somebody_else_changes_the_release_loses_or_decides_again(
     either: Registry, tmp_path: Path
 ) -> None:

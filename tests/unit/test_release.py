@@ -3,7 +3,19 @@
 import pytest
 
 from umi.errors import BadInput
-from umi.release import Action, Change, Release, first, promoted, released, rolled_back, shadowed, tried, unshadowed
+from umi.release import (
+    KEPT,
+    Action,
+    Change,
+    Release,
+    first,
+    promoted,
+    released,
+    rolled_back,
+    shadowed,
+    tried,
+    unshadowed,
+)
 from umi.roles import Role
 
 RUNS = [f"run-{number}" for number in range(2000)]
@@ -72,6 +84,19 @@ def test_a_shadow_stays_through_other_changes_until_its_version_is_served(stable
         shadowed(trial, "v2", 0.5, by(Action.SHADOW))
     with pytest.raises(BadInput, match="no shadow"):
         unshadowed(stable, by(Action.SHADOW))
+
+
+def test_the_shadow_follows_other_runs_than_those_of_the_canary(stable: Release) -> None:
+    both = shadowed(tried(stable, "v2", 0.5, by(Action.CANARY)), "v3", 0.5, by(Action.SHADOW))
+    followed = [run for run in RUNS if both.is_shadowed(run)]
+    assert 0.4 < sum(both.version_for(run) == "v2" for run in followed) / len(followed) < 0.6
+
+
+def test_the_history_forgets_what_is_oldest(stable: Release) -> None:
+    after = stable
+    for _ in range(KEPT + 2):
+        after = released(after, "v1", by(Action.RELEASE))
+    assert (after.generation, len(after.history), after.history[0].generation) == (KEPT + 3, KEPT, 3)
 
 
 def test_the_history_tells_every_earlier_state_with_who_and_why(stable: Release) -> None:
