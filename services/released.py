@@ -216,8 +216,8 @@ class ReleasedWeights:
         self._problem = None
         if self._release and release.generation == self._release.generation:
             return
-        self._release = release
         await self._follow_shadow(release)
+        self._release = release
         self._swaps, self._swap_seconds = self._swaps + 1, time.monotonic() - started
         _log.info("%s: generation %d serves %s", release.role, release.generation, ", ".join(release.versions))
 
@@ -225,9 +225,9 @@ class ReleasedWeights:
         wanted = release.shadow.version if release.shadow else None
         if self._shadow is not None and self._shadow.agreement.version == wanted:
             return
-        if self._shadow is not None:
-            await self._shadow.stop()
-        self._shadow = ShadowTurns(self._held[wanted].turns) if wanted is not None else None
+        old, self._shadow = self._shadow, ShadowTurns(self._held[wanted].turns) if wanted is not None else None
+        if old is not None:
+            await old.stop()
 
     async def _load(self, version: str, release: Release | None = None) -> None:
         if version in self._held:

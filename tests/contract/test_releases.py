@@ -14,12 +14,15 @@ from services.app import create_app
 from services.planner import PLANNER
 from services.scripted import ScriptedEngine
 from services.settings import RoleSettings
+from services.shadow import ShadowTurns
+from services.turn import RoleTurns
 from tests.checkpoints import bare
 from umi import manifest
 from umi.prompt import PromptTemplate
 from umi.registry import Registry
 from umi.release import Action, Change, Release, first, released, rolled_back, shadowed, tried, unshadowed
 from umi.roles import Role
+from umi.trajectory import Trajectory
 from umi.wire import Agreement, Replica
 
 PLAN = "I need nothing. Next: conclusion."
@@ -222,6 +225,15 @@ async def test_a_shadow_waits_for_no_one_and_no_one_for_it(registry: Registry) -
         found = await until(client, lambda found: bool(found.agreement and found.agreement.turns))
         assert found.agreement is not None
         assert found.agreement.skipped == 3
+
+
+async def test_a_shadow_takes_no_turn_while_others_are_waited_for(tmp_path: Path) -> None:
+    engine, checkpoint = ScriptedEngine([PLAN]), bare(tmp_path / "v1", version="v1")
+    await engine.load(checkpoint)
+    turns, question = RoleTurns(PLANNER, engine, checkpoint), Trajectory.model_validate(QUESTION)
+    shadow, reply = ShadowTurns(turns), await turns.take(question, lambda: None)
+    shadow.follow("r1", question, reply, is_idle=False)
+    assert (shadow.is_busy, shadow.agreement) == (False, Agreement(version="v1", skipped=1))
 
 
 async def test_a_broken_release_file_changes_nothing_until_it_is_whole_again(registry: Registry) -> None:
