@@ -53,7 +53,7 @@ class House:
     def gateway(self, roles: dict[Role, str]) -> str:
         """Start a gateway on these roles, with the example tools registered once it is ready; returns its address."""
         env = {f"UMI_{role.upper()}_URL": url for role, url in roles.items()}
-        env |= {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(GATEWAY_PORT)}
+        env |= {"UMI_HOST": "127.0.0.1", "UMI_PORT": str(GATEWAY_PORT), "UMI_TOOL_ALLOW": "127.0.0.1"}
         env["UMI_DATABASE"] = f"sqlite:///{self._folder}/runs-of-{roles[Role.PLANNER].rpartition(':')[2]}.db"
         command = (sys.executable, "-m", "gateway")
         url = self._add(Service("gateway", command, f"http://127.0.0.1:{GATEWAY_PORT}/readyz", env))

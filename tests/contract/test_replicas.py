@@ -45,10 +45,10 @@ def pair() -> Iterator[tuple[list[Script], list[str]]]:
 
 @contextlib.asynccontextmanager
 async def asking(urls: list[str], token: str | None = None) -> AsyncIterator[Roles]:
-    """A client of planners at `urls`, which one name stands for."""
+    """A client of planners at `urls`, which one name stands for; it has no patience when all are out of service."""
     async with RoleClient(64) as client:
         named = dict.fromkeys(Role, "http://planner:8101")
-        yield Roles(client, named, Metrics(), token=token, look=lambda _: urls)
+        yield Roles(client, named, Metrics(), 0.0, token=token, look=lambda _: urls)
 
 
 async def plan(roles: Roles, run_id: str) -> str:

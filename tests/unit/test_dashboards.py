@@ -27,7 +27,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
     with gateway.run(), gateway.role(Role.PLANNER):
         gateway.step()
     for outcome in Outcome:
-        gateway.completed(outcome)
+        gateway.completed(outcome, 0.1)
     for outcome in ToolOutcome:
         gateway.tool("maths", outcome, 0.1)
     role = RoleMetrics(Role.PLANNER, lambda: 1)
