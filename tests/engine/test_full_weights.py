@@ -28,8 +28,11 @@ pytestmark = [
 PROMPT = "The capital of France is"
 
 
-def random_model(directory: Path, seed: int, layers: int = 2) -> Checkpoint:
-    """Full weights of a Llama that is large enough for vLLM's kernels and no larger."""
+def random_model(directory: Path, seed: int, layers: int = 2, bends: bool = False) -> Checkpoint:
+    """Full weights of a Llama that is large enough for vLLM's kernels and no larger.
+
+    One that `bends` differs from the one of its seed in linear layers alone, as a merged adapter does.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -45,7 +48,11 @@ def random_model(directory: Path, seed: int, layers: int = 2) -> Checkpoint:
         initializer_range=0.2,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    model = LlamaForCausalLM(config)
+    if bends:
+        for layer in model.model.layers:
+            layer.mlp.down_proj.weight.data *= -1
+    model.save_pretrained(directory)
     tokenizer().save_pretrained(directory)
     names = [path.name for path in directory.iterdir()]
     fields: dict[str, Any] = {"roles": ALL_ROLES, "kind": Kind.FULL, "backbone": "tiny"}
@@ -99,6 +106,17 @@ async def test_the_new_weights_are_the_ones_that_write_and_the_old_ones_can_come
         assert await written(engine, checkpoint.manifest.version) == expected(checkpoint, 12)
     with pytest.raises(Replaced):
         await written(engine, "two")
+
+
+async def test_weights_that_differ_in_linear_layers_alone_are_told_apart(
+    engine: VllmEngine, models: tuple[Checkpoint, Checkpoint], tmp_path: Path
+) -> None:
+    one, _ = models
+    bent = random_model(tmp_path / "bent", 1, bends=True)
+    assert expected(one, 12) != expected(bent, 12)
+    for checkpoint in (one, bent, one):
+        await engine.swap(checkpoint)
+        assert await written(engine, checkpoint.manifest.version) == expected(checkpoint, 12)
 
 
 async def test_a_text_that_is_being_written_ends_and_the_next_one_waits_for_nobody(
