@@ -36,7 +36,7 @@ class ReloadWorker(CPUWorker):
         return sums
 
 
-def _computes(layer: Any, width: int, dtype: torch.dtype) -> str:
+def _computes(layer: Any, width: int, dtype: Any) -> str:
     given = torch.randn((1, width), generator=torch.Generator().manual_seed(7)).to(dtype)
     with torch.inference_mode():
         made: torch.Tensor = layer.quant_method.apply(layer, given, None)
