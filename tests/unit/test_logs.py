@@ -22,7 +22,11 @@ LOG = logging.getLogger("umi.test")
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """Where this process logs to, as if it were one of UMi's."""
     monkeypatch.setattr(logging.root, "handlers", [])
-    levels = {name: logging.getLogger(name).level for name in ("", "umi", "uvicorn")}
+    levels = {name: logging.getLogger(name).level for name in ("", "umi", "uvicorn", "uvicorn.access")}
+    for name in ("uvicorn", "uvicorn.access"):  # servers of other tests leave theirs behind
+        logging.getLogger(name).setLevel(logging.NOTSET)
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     yield io.StringIO()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
