@@ -58,4 +58,4 @@ _TOLD = frozenset({"retry-after", "content-type"})
 
 def is_connect_failure(error: Exception) -> bool:
     """Whether nothing was connected, or the connection broke before an answer began."""
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | aiohttp.ClientConnectionError | OSError)
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | OSError)
