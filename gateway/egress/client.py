@@ -115,12 +115,17 @@ class Egress:
         """The request's response, after some more tries if it may be repeated and there is time for them."""
         clock = asyncio.get_running_loop().time
         tried, tries = 0, limits.tries if request.method in IDEMPOTENT else 1
+        result: Answer | NotReached | None = None
         while True:
             tried += 1
             try:
                 result = await self._exchange(request, origin, permission, limits, deadline)
             except Resting:
                 raise
+            except TimedOut:
+                if result is None:
+                    raise
+                tries = tried  # what came of the try before says more than that there was no time for this one
             except NotReached as error:
                 result = error
             if isinstance(result, Answer) and not asks_to_come_back(result.status):

@@ -57,6 +57,12 @@ async def test_a_call_that_may_be_repeated_is_tried_again(method: str, egress: E
     assert (answer.status, len(own.requests)) == (200, 3)
 
 
+async def test_without_time_for_another_try_the_one_before_is_told(egress: Egress) -> None:
+    async with outside(says(response(b"", 503)), says()) as own:
+        answer = await send(egress, own.url, limits=Limits(seconds=1.0))
+    assert (answer.status, len(own.requests)) == (503, 2)
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_a_call_that_may_not_be_repeated_is_sent_once(method: str, egress: Egress) -> None:
     async with outside(says(response(b"", 503)), says(response())) as own:
