@@ -11,7 +11,6 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import tracing
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.store import Database, Scope
@@ -20,6 +19,7 @@ from gateway.store.keys import adopt, has_any
 from remote import open_registry
 from umi import logs
 from umi.errors import NoRegistry
+from umi.tracing import start as start_tracing
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
         )
         sys.exit(2)
     logs.configure(settings.log_level, settings.log)
-    end_traces = tracing.start("umi-gateway")
+    end_traces = start_tracing("umi-gateway")
     # Streams of unfinished runs would hold the shutdown up for ever.
     drain = math.ceil(settings.drain_seconds)
     server = uvicorn.Server(

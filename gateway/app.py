@@ -5,21 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway import (
-    described,
-    openai,
-    problems,
-    routes_export,
-    routes_health,
-    routes_mcp,
-    routes_runs,
-    routes_toolsets,
-    routes_webhooks,
-    routes_weights,
-)
+from gateway import described, openai, problems
 from gateway.accounts import Guard
 from gateway.limits import BodyLimit
 from gateway.parts import open_gateway
+from gateway.routes import export, health, mcp, runs, toolsets, webhooks, weights
 from gateway.settings import Settings
 from gateway.tracing import Joined
 
@@ -30,7 +20,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_gateway(chosen) as gateway, routes_mcp.serving(app, gateway):
+        async with open_gateway(chosen) as gateway, mcp.serving(app, gateway):
             app.state.gateway = gateway
             yield
 
@@ -39,9 +29,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Guard)
     app.add_middleware(Joined)
     problems.install(app)
-    for routes in (routes_export, routes_runs, routes_webhooks, routes_toolsets, routes_weights, routes_health):
+    for routes in (export, runs, webhooks, toolsets, weights, health):  # `export` looks like a run's id
         app.include_router(routes.router)
     openai.install(app)
-    routes_mcp.install(app)
+    mcp.install(app)
     described.install(app)
     return app

@@ -8,8 +8,6 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from gateway.accounts import Accounts
-from gateway.calls import Calls
-from gateway.dispatch import Dispatcher
 from gateway.egress.client import Egress
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
@@ -22,7 +20,9 @@ from gateway.roles import Roles
 from gateway.runs import Runs
 from gateway.settings import Settings
 from gateway.store import Store
-from gateway.toolsets import Registry
+from gateway.tools.calls import Calls
+from gateway.tools.dispatch import Dispatcher
+from gateway.tools.toolsets import Registry
 from gateway.transport import RoleClient
 from gateway.turns import Turns
 from gateway.webhooks.sending import Webhooks

@@ -18,13 +18,13 @@ from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.catalogue import Catalogue, Tool
 from gateway.events import Approval, Event, Outcome, Payload, RequiresAction, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
 from gateway.past import Past, past_of, seconds_of_work, tools_of
 from gateway.problems import Conflict, NotStored, TooMany
 from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
+from gateway.tools.catalogue import Catalogue, Tool
 from gateway.tracing import RunSpan
 from gateway.turns import Turns
 from umi import logs

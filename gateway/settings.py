@@ -1,6 +1,5 @@
 """The gateway's settings: environment variables with the prefix UMI_, files of those names, or arguments."""
 
-import os
 import re
 import shlex
 from dataclasses import replace
@@ -9,13 +8,7 @@ from typing import Annotated, Literal
 
 import sqlalchemy as sa
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
@@ -23,14 +16,13 @@ from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
 from umi.logs import Style
 from umi.roles import Role
+from umi.settings import FileSettings
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Pause = Annotated[float, Field(gt=0, le=7 * 86_400)]
-FILES = "UMI_SETTINGS_DIRECTORY"
-"""Names a directory that holds settings as files, such as /run/secrets with umi_role_token in it."""
 
 
-class Settings(BaseSettings):
+class Settings(FileSettings):
     """Every field can be set as UMI_<FIELD>, or as a file umi_<field> in the directory that UMI_SETTINGS_DIRECTORY
     names; the description is its documentation.
     """
@@ -148,18 +140,6 @@ class Settings(BaseSettings):
         default=None,
         description="The registry of weights (directory, or URL such as s3://…) that /v1/weights shows and changes.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then files."""
-        return init_settings, env_settings, SecretsSettingsSource(settings_cls, os.environ.get(FILES))
 
     @field_validator("mcp_commands", mode="before")
     @classmethod

@@ -1,13 +1,12 @@
 """OpenTelemetry traces: a span for a run, and in it one for each turn of a role and each tool call.
 
-This speaks OpenTelemetry's API alone. `start` sets its SDK up when the environment names a collector; until somebody
-does, nothing is recorded and nothing sent. Attributes have the names of the GenAI semantic conventions where there are
-any; what was asked and answered is left out unless OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT is true.
+Nothing is recorded and nothing sent until somebody starts it (`umi.tracing`). Attributes have the names of the GenAI
+semantic conventions where there are any; what was asked and answered is left out unless
+OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT is true.
 """
 
 import json
 import os
-import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
@@ -19,44 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.events import Outcome, RequiresAction, RunCompleted, ToolOutcome
 from umi.roles import Role
+from umi.tracing import is_on
 from umi.wire import RoleReply
 
 _tracer = trace.get_tracer("umi.gateway")
 _context = TraceContextTextMapPropagator()
 _PARENT = "traceparent"
-_FLUSH_SECONDS = 2.0
 _AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.provider.name": "umi"}
-
-
-def start(service: str) -> Callable[[], None]:
-    """Send spans to OTEL_EXPORTER_OTLP_ENDPOINT, if it is set; the result ends that and waits a moment for the last."""
-    named = any(os.environ.get(f"OTEL_EXPORTER_OTLP_{which}ENDPOINT") for which in ("", "TRACES_"))
-    if not named or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return lambda: None
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    else:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    resource = Resource.create({} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: service})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-
-    def end() -> None:
-        ending = threading.Thread(target=provider.shutdown, daemon=True)  # half a minute, when the collector is gone
-        ending.start()
-        ending.join(_FLUSH_SECONDS)
-
-    return end
-
-
-def is_on() -> bool:
-    """Whether somebody records spans."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def headers() -> dict[str, str]:

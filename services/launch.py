@@ -11,7 +11,6 @@ import uvicorn
 from pydantic import ValidationError
 
 from remote import open_registry
-from services import tracing
 from services.app import create_app
 from services.orphan import watch_children
 from services.role import RoleBehaviour
@@ -21,6 +20,7 @@ from umi import logs
 from umi.errors import UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
+from umi.tracing import start as start_tracing
 
 _SECONDS_TO_FINISH = 6
 _PRELOAD = ("libtcmalloc_minimal.so.4", "libiomp5.so")
@@ -34,7 +34,7 @@ def run(behaviour: RoleBehaviour) -> None:
     logs.configure(settings.log_level, settings.log)
     environment(settings)
     watch_children()
-    end_traces = tracing.start(f"umi-{role}")
+    end_traces = start_tracing(f"umi-{role}")
     failures: list[str] = []
 
     def stop(reason: str) -> None:

@@ -1,19 +1,16 @@
 """Settings of a role service: flags, environment variables with the prefix UMI_, or files of those names."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from umi.logs import Style
-
-FILES = "UMI_SETTINGS_DIRECTORY"
-"""Names a directory that holds settings as files, such as /run/secrets with umi_role_token in it."""
+from umi.settings import FileSettings
 
 
-class RoleSettings(BaseSettings):
+class RoleSettings(FileSettings):
     """A UMi role as an HTTP service around a vLLM engine.
 
     Each flag can be given as an environment variable too: --max-queue is UMI_MAX_QUEUE; or as a file, umi_max_queue, in
@@ -84,15 +81,3 @@ class RoleSettings(BaseSettings):
         Style | None, Field(description="log lines as json or text; text on a terminal and json otherwise when absent")
     ] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="log level")] = "info"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then files."""
-        return init_settings, env_settings, SecretsSettingsSource(settings_cls, os.environ.get(FILES))

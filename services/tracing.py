@@ -1,13 +1,10 @@
 """OpenTelemetry traces of a role: a turn is a span in the trace of whoever asks, with the engine's phases in it.
 
-This speaks OpenTelemetry's API alone. `start` sets its SDK up when the environment names a collector; until somebody
-does, nothing is recorded and nothing sent. Prompts and texts are in no attribute.
+Nothing is recorded and nothing sent until somebody starts it (`umi.tracing`). Prompts and texts are in no attribute.
 """
 
-import os
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -16,41 +13,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from services.engine import Phases
 from umi.roles import Role
+from umi.tracing import is_on
 
 _tracer = trace.get_tracer("umi.services")
 _context = TraceContextTextMapPropagator()
-_FLUSH_SECONDS = 2.0
-
-
-def start(service: str) -> Callable[[], None]:
-    """Send spans to OTEL_EXPORTER_OTLP_ENDPOINT, if it is set; the result ends that and waits a moment for the last."""
-    named = any(os.environ.get(f"OTEL_EXPORTER_OTLP_{which}ENDPOINT") for which in ("", "TRACES_"))
-    if not named or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return lambda: None
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    else:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    resource = Resource.create({} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: service})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-
-    def end() -> None:
-        ending = threading.Thread(target=provider.shutdown, daemon=True)  # half a minute, when the collector is gone
-        ending.start()
-        ending.join(_FLUSH_SECONDS)
-
-    return end
-
-
-def is_on() -> bool:
-    """Whether somebody records spans."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 class TurnSpan:

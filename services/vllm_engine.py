@@ -14,12 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services import room, tracing
+from services import room
 from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
+from umi.tracing import is_on
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -249,7 +250,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         "load_format": "safetensors",  # never a pickle that lies beside them
         "enable_prefix_caching": True,
         "structured_outputs_config": {"backend": "xgrammar"},
-        "disable_log_stats": not tracing.is_on(),  # they are where a request's phases come from
+        "disable_log_stats": not is_on(),  # they are where a request's phases come from
         "seed": 0,
     }
     if manifest.kind is Kind.ADAPTER:

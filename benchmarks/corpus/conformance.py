@@ -20,7 +20,7 @@ from benchmarks.corpus.documents import FOLDER, imported, read
 from benchmarks.corpus.requests import Read
 from benchmarks.corpus.requests import read as read_request
 from gateway.egress.permission import Permission
-from gateway.http_tools import HttpTool
+from gateway.tools.http_tools import HttpTool
 from umi.errors import CallRejected, UmiError
 from umi.openapi import HttpRequest, Operation, Place
 from umi.trajectory import JsonObject

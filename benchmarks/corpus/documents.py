@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.fetch import parse
+from gateway.tools.fetch import parse
 from umi.openapi import Budget, Imported, import_document
 from umi.trajectory import JsonObject
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.corpus.documents import imported, read
 from gateway.store import ToolsetRow
-from gateway.toolsets import read_toolset
+from gateway.tools.toolsets import read_toolset
 from umi.errors import BadDocument, UmiError
 from umi.openapi import Imported, Status
 

@@ -28,7 +28,7 @@ def _built(job: dict[str, Any]) -> list[dict[str, Any]]:
             document = json.load(file)
         routes = {(route.method, route.path): route for route in parse_openapi_to_http_routes(document)}
         director = RequestDirector(SchemaPath.from_dict(document))
-    except Exception as error:
+    except Exception as error:  # the edge of a foreign program: what it cannot read is counted
         return [{"refused": f"document: {type(error).__name__}"} for _ in job["cases"]]
     return [_request(director, routes.get((case["method"], case["path"])), case) for case in job["cases"]]
 
@@ -40,7 +40,7 @@ def _request(director: RequestDirector, route: Any, case: dict[str, Any]) -> dic
         request = director.build(route, _flat(route, case["arguments"]), case["base_url"])
         headers = {name: text for name, text in request.headers.items() if name not in ("host", "content-length")}
         return {"method": request.method, "url": str(request.url), "headers": headers, "body": _body(request)}
-    except Exception as error:
+    except Exception as error:  # the same for what it cannot build
         return {"refused": f"{type(error).__name__}: {error}"[:120]}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.corpus.documents import imported, read
-from gateway.retrieval import Retriever
+from gateway.tools.retrieval import Retriever
 from umi.errors import UmiError
 
 SYNONYMS = {

@@ -16,9 +16,10 @@ from gateway.egress.body import ACCEPTED, read_body
 from gateway.egress.guard import guarded_transport
 from gateway.egress.hosts import Hosts
 from gateway.egress.permission import Origin, Permission, Rule
-from gateway.egress.retries import IDEMPOTENT, SAFE, asks_to_come_back, pause
+from gateway.egress.retries import IDEMPOTENT, asks_to_come_back, pause
 from gateway.transport import SEND_ERRORS, is_connect_failure
 from umi.errors import Forbidden, NotReached, Resting, TimedOut
+from umi.openapi import SAFE
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ACCEPT = {

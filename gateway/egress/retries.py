@@ -6,8 +6,6 @@ from umi.patience import backoff, retry_after
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 """Methods that may be sent again (RFC 9110, 9.2.2)."""
-SAFE = frozenset({"GET", "HEAD"})
-"""Methods that change nothing (RFC 9110, 9.2.1)."""
 _LATER = frozenset({429, 502, 503, 504})
 
 

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problems import MEDIA_TYPE, RunProblem, respond
 from gateway.views import RunView
+from umi.openapi import SAFE
 from umi.trajectory import JsonObject
 
 PATHS = ("/v1/models", "/v1/chat/completions", "/v1/responses")
-_SAFE = {"GET", "HEAD"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
     ("context-overflow", None): "context_length_exceeded",
@@ -90,7 +90,7 @@ def failure(view: RunView) -> Response | None:
     problem = view.problem or RunProblem(
         type="internal", title="Internal error", status=500, detail=unstored, run_id=view.run_id
     )
-    unsafe = any(step.request is not None and step.request.method not in _SAFE for step in view.steps)
+    unsafe = any(step.request is not None and step.request.method not in SAFE for step in view.steps)
     return respond(problem, {"x-should-retry": "false"} if unsafe else None)
 
 

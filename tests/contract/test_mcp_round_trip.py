@@ -10,18 +10,18 @@ import httpx
 import pytest
 
 from examples.tools.server import create_app, create_services
-from gateway.calls import Calls
-from gateway.catalogue import Tool, Toolset
-from gateway.dispatch import Dispatcher, Reply
 from gateway.egress.client import Egress, Limits
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
-from gateway.fetch import with_server
 from gateway.mcp.servers import server_of
 from gateway.mcp.sessions import Sessions
 from gateway.store import McpOptions, ToolsetOptions, ToolsetRow
-from gateway.toolsets import read_toolset
+from gateway.tools.calls import Calls
+from gateway.tools.catalogue import Tool, Toolset
+from gateway.tools.dispatch import Dispatcher, Reply
+from gateway.tools.fetch import with_server
+from gateway.tools.toolsets import read_toolset
 from tests.fakes import serve
 from umi.trajectory import JsonObject
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.dispatch import Dispatcher, Reply
 from gateway.egress.client import Egress, Limits
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
 from gateway.store import ToolsetOptions, ToolsetRow
-from gateway.toolsets import Tool, read_toolset
+from gateway.tools.dispatch import Dispatcher, Reply
+from gateway.tools.toolsets import Tool, read_toolset
 from tests.outside import outside, response, says
 from umi.errors import BadInput
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.fetch import parse, with_server
-from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow
-from gateway.toolsets import Tool, read_toolset
+from gateway.tools.fetch import parse, with_server
+from gateway.tools.retrieval import Retriever
+from gateway.tools.toolsets import Tool, read_toolset
 from umi.errors import BadDocument, CallRejected, Unreachable
 
 

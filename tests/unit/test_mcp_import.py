@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.mcp.servers import Command, Remote, server_of
-from gateway.mcp_tools import McpTool, read_listing
 from gateway.store import McpOptions, ToolsetOptions, ToolsetRow
+from gateway.tools.mcp_tools import McpTool, read_listing
 from umi.errors import BadDocument, BadInput, CallRejected
 from umi.mcp import McpRequest, import_listing
 from umi.observation import observe_result

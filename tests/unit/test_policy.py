@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.policy import Decision, Policy, decide
 from gateway.store import ToolsetOptions, ToolsetRow
-from gateway.toolsets import read_toolset
+from gateway.tools.policy import Decision, Policy, decide
+from gateway.tools.toolsets import read_toolset
 from umi.errors import BadInput
 
 PATHS = {

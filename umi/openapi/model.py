@@ -7,6 +7,9 @@ from pydantic import Field
 
 from umi.trajectory import Frozen, ToolSpec
 
+SAFE = frozenset({"GET", "HEAD"})
+"""Methods that change nothing (RFC 9110, 9.2.1)."""
+
 
 class Place(StrEnum):
     """Where an argument travels in the request."""
@@ -96,7 +99,7 @@ class Operation(Frozen):
     @property
     def is_safe(self) -> bool:
         """Whether the request may be repeated without changing anything (RFC 9110, 9.2.1)."""
-        return self.method in {"GET", "HEAD"}
+        return self.method in SAFE
 
 
 class HttpRequest(Frozen):
@@ -110,3 +113,8 @@ class HttpRequest(Frozen):
     headers: dict[str, str]
     json_body: Any = None
     text_body: str | None = None
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it may be repeated without changing anything."""
+        return self.method in SAFE

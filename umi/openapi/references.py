@@ -10,7 +10,7 @@ Resolver = Callable[[str], Any]
 """The parsed document at an absolute URL; raises an UmiError when there is none."""
 
 _MAX_CHAIN = 20
-_MAX_DOCUMENTS = 50
+MAX_DOCUMENTS = 50
 
 
 class Node(NamedTuple):
@@ -95,8 +95,8 @@ class References:
     def _fetch(self, url: str, reference: str) -> Any:
         if self._resolve is None:
             raise BadDocument(f"only references inside the document are followed, not {reference!r}", "document")
-        if len(self._documents) > _MAX_DOCUMENTS:
-            raise BadDocument(f"the document refers to more than {_MAX_DOCUMENTS} others", "document")
+        if len(self._documents) > MAX_DOCUMENTS:
+            raise BadDocument(f"the document refers to more than {MAX_DOCUMENTS} others", "document")
         try:
             return self._resolve(url)
         except UmiError as error:

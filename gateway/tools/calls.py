@@ -1,11 +1,11 @@
 """Calls on their way out: HTTP requests through the dispatcher, `tools/call` through the sessions with MCP servers."""
 
-from gateway.catalogue import Sent, Tool
-from gateway.dispatch import Dispatcher, Reply
 from gateway.events import ToolOutcome
-from gateway.http_tools import HttpTool
 from gateway.mcp.sessions import Sessions
-from gateway.mcp_tools import McpTool
+from gateway.tools.catalogue import Sent, Tool
+from gateway.tools.dispatch import Dispatcher, Reply
+from gateway.tools.http_tools import HttpTool
+from gateway.tools.mcp_tools import McpTool
 from umi.mcp import McpRequest
 from umi.openapi import HttpRequest
 

@@ -7,41 +7,25 @@ changes nothing, which decides what a policy lets through, is believed only of a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import dataclass
 
-from gateway import validation
-from gateway.catalogue import Sent, Toolset
 from gateway.egress.permission import Permission
 from gateway.mcp.servers import Remote, Server, server_of
-from gateway.policy import Decision
 from gateway.store import ToolsetRow
+from gateway.tools import validation
+from gateway.tools.catalogue import Sent, Tool, Toolset
 from umi.errors import BadDocument
 from umi.mcp import METHOD, McpOperation, McpRequest, build_call, import_listing
 from umi.openapi import Status
-from umi.trajectory import JsonObject, ToolSpec
+from umi.trajectory import JsonObject
 
 
 @dataclass(frozen=True)
-class McpTool:
-    """A tool, the toolset it belongs to, and the server that has it."""
+class McpTool(Tool[McpOperation]):
+    """A tool of a listing, and the server that has it."""
 
-    operation: McpOperation
-    toolset: str
     server: Server
     trusts_hints: bool = False
-    decision: Decision = Decision.ALLOW
-
-    @property
-    def name(self) -> str:
-        """The name that models use."""
-        return self.operation.tool.name
-
-    @property
-    def spec(self) -> ToolSpec:
-        """What models see."""
-        return self.operation.tool
 
     @property
     def method(self) -> str:
@@ -54,31 +38,18 @@ class McpTool:
         return self.operation.name
 
     @property
-    def search_text(self) -> str:
-        """All words of it, for retrieval."""
-        return self.operation.search_text
-
-    @property
     def is_read_only(self) -> bool:
         """Whether calling it changes nothing, according to a server that is trusted in this."""
         return self.trusts_hints and self.operation.says_read_only
-
-    def decided(self, decision: Decision) -> Self:
-        """The tool under that decision of its policy."""
-        return replace(self, decision=decision)
 
     def may_repeat(self, request: Sent) -> bool:
         """Whether the server says that another such call does no more than the first."""
         is_same = isinstance(request, McpRequest) and request.tool == self.operation.name
         return is_same and (self.operation.says_read_only or self.operation.says_idempotent)
 
-    @cached_property
-    def _validator(self) -> Any:
-        return validation.validator(self.operation.tool.parameters)
-
     def request(self, arguments: JsonObject) -> McpRequest:
         """The call. Raises CallRejected saying what to fix when the arguments break the schema."""
-        validation.check(self._validator, arguments)
+        self.check(arguments)
         return build_call(self.operation, arguments, self.server.shown)
 
 

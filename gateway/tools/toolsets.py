@@ -8,15 +8,15 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.catalogue import Catalogue, Tool, Toolset
 from gateway.egress.permission import may_be_reached, shown
 from gateway.egress.secrets import Secrets
-from gateway.http_tools import read_document
 from gateway.mcp.servers import Server, server_of
-from gateway.mcp_tools import read_listing
-from gateway.policy import Decision, decide
 from gateway.problems import NotFound
 from gateway.store import ToolsetRow, ToolsetStore
+from gateway.tools.catalogue import Catalogue, Tool, Toolset
+from gateway.tools.http_tools import read_document
+from gateway.tools.mcp_tools import read_listing
+from gateway.tools.policy import Decision, decide
 from umi.errors import BadInput
 from umi.trajectory import JsonObject
 
@@ -163,7 +163,7 @@ def _under_policy(toolset: Toolset) -> Toolset:
     if unknown := set(options.tool_policy) - {tool.name for tool in toolset.tools}:
         raise BadInput(f"there is no usable tool named {min(unknown)!r}", "tool_policy")
     decided = [
-        tool.decided(decide(options.policy, options.tool_policy, tool.name, not tool.is_read_only))
+        replace(tool, decision=decide(options.policy, options.tool_policy, tool.name, not tool.is_read_only))
         for tool in toolset.tools
     ]
     offered = tuple(tool for tool in decided if tool.decision is not Decision.DENY)

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 from gateway.egress.client import Egress, Limits
 from gateway.egress.permission import Permission
-from gateway.fetch import fetch_plain
+from gateway.tools.fetch import fetch_plain
 from umi.errors import BadDocument, Unreachable
-from umi.openapi import Resolver, outside
+from umi.openapi import MAX_DOCUMENTS, Resolver, outside
 from umi.trajectory import JsonObject
 
-MAX_DOCUMENTS = 50
 Fetched = dict[str, JsonObject | str]
 """Documents by URL; a text says why there is none."""
 

@@ -11,7 +11,7 @@ from gateway.bodies import DeliveryList
 from gateway.cursors import cursor_of, position
 from gateway.parts import Current, Gateway
 from gateway.problems import Conflict, NotFound
-from gateway.routes_runs import RunId
+from gateway.routes.runs import RunId
 from gateway.store import Delivery, DeliveryState, Key
 
 router = APIRouter(prefix="/v1", tags=["webhooks"], responses=accounts.PROBLEMS)

@@ -8,14 +8,14 @@ from gateway import accounts
 from gateway.accounts import Keeper, Reader
 from gateway.bodies import McpBody, RegisteredToolset, ToolsetBody, ToolsetView, ToolView
 from gateway.egress.permission import permission
-from gateway.fetch import fetch
 from gateway.mcp.servers import server_of
 from gateway.parts import Current, Gateway
-from gateway.policy import Decision
 from gateway.problems import MissingScope
-from gateway.references import Fetched, fetch_references
 from gateway.store import McpOptions, Scope, ToolsetOptions, ToolsetRow
-from gateway.toolsets import Toolset
+from gateway.tools.fetch import fetch
+from gateway.tools.policy import Decision
+from gateway.tools.references import Fetched, fetch_references
+from gateway.tools.toolsets import Toolset
 from umi.errors import NoResponse, Unreachable
 from umi.openapi import moved
 from umi.trajectory import JsonObject

@@ -1,45 +1,28 @@
 """Operations of an OpenAPI document as tools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import dataclass
 
 import httpx
 
-from gateway import validation
-from gateway.catalogue import Sent, Toolset
 from gateway.egress.keys import Key
 from gateway.egress.permission import Origin, Permission, origin_of, permission
-from gateway.egress.retries import SAFE
-from gateway.policy import Decision
-from gateway.references import resolver
 from gateway.store import ToolsetRow
+from gateway.tools import validation
+from gateway.tools.catalogue import Sent, Tool, Toolset
+from gateway.tools.references import resolver
 from umi.errors import BadDocument, BadInput, CallRejected, Forbidden
 from umi.openapi import HttpRequest, Imported, Operation, build_request, import_document
 from umi.openapi.security import Kind, Scheme, chosen, read_schemes
-from umi.trajectory import JsonObject, ToolSpec
+from umi.trajectory import JsonObject
 
 
 @dataclass(frozen=True)
-class HttpTool:
-    """An operation, the toolset it belongs to, and where that one's requests may go."""
+class HttpTool(Tool[Operation]):
+    """An operation of a document, and where its toolset's requests may go."""
 
-    operation: Operation
-    toolset: str
     permission: Permission
     keys: tuple[Key, ...] = ()
-    decision: Decision = Decision.ALLOW
-
-    @property
-    def name(self) -> str:
-        """The name that models use."""
-        return self.operation.tool.name
-
-    @property
-    def spec(self) -> ToolSpec:
-        """What models see."""
-        return self.operation.tool
 
     @property
     def method(self) -> str:
@@ -52,30 +35,17 @@ class HttpTool:
         return self.operation.path
 
     @property
-    def search_text(self) -> str:
-        """All words of it, for retrieval."""
-        return self.operation.search_text
-
-    @property
     def is_read_only(self) -> bool:
         """Whether calling it changes nothing, by its method (RFC 9110, 9.2.1)."""
         return self.operation.is_safe
 
-    def decided(self, decision: Decision) -> Self:
-        """The tool under that decision of its policy."""
-        return replace(self, decision=decision)
-
     def may_repeat(self, request: Sent) -> bool:
         """Whether the request that was about to be sent changes nothing."""
-        return isinstance(request, HttpRequest) and request.method in SAFE
-
-    @cached_property
-    def _validator(self) -> Any:
-        return validation.validator(self.operation.tool.parameters)
+        return isinstance(request, HttpRequest) and request.is_safe
 
     def request(self, arguments: JsonObject) -> HttpRequest:
         """The request for a call. Raises CallRejected saying what to fix when the arguments break the schema."""
-        validation.check(self._validator, arguments)
+        self.check(arguments)
         try:
             return build_request(self.operation, arguments)
         except ValueError as error:  # half a surrogate pair in a path or query

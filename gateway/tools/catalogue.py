@@ -1,15 +1,17 @@
 """Tools as a run sees them: what a tool is, the toolset it belongs to, and the catalogue of all that may be offered."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.egress.permission import Permission
-from gateway.policy import Decision
-from gateway.retrieval import Retriever
 from gateway.store import ToolsetRow
+from gateway.tools import validation
+from gateway.tools.policy import Decision
+from gateway.tools.retrieval import Retriever
 from umi.errors import UnknownTool
 from umi.mcp import McpRequest
 from umi.openapi import HttpRequest, Report
@@ -19,32 +21,12 @@ Sent = HttpRequest | McpRequest
 """What goes out for a call: an HTTP request to an OpenAPI operation, or a `tools/call` to an MCP server."""
 
 
-class Tool(Protocol):
-    """A tool of either kind (`HttpTool`, `McpTool`)."""
+class Described(Protocol):
+    """What a tool is made of: an operation of a document, or a tool of an MCP server's listing."""
 
     @property
-    def name(self) -> str:
-        """The name that models use."""
-        ...
-
-    @property
-    def spec(self) -> ToolSpec:
+    def tool(self) -> ToolSpec:
         """What models see."""
-        ...
-
-    @property
-    def toolset(self) -> str:
-        """The toolset it belongs to."""
-        ...
-
-    @property
-    def method(self) -> str:
-        """The HTTP method, or the one of MCP."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """The path under the toolset's address, or the MCP server's name for it."""
         ...
 
     @property
@@ -52,27 +34,63 @@ class Tool(Protocol):
         """All words of it, for retrieval."""
         ...
 
+
+Source = TypeVar("Source", bound=Described)
+
+
+@dataclass(frozen=True)
+class Tool(ABC, Generic[Source]):
+    """A tool, the toolset it belongs to, and what that one's policy says of calling it."""
+
+    operation: Source
+    toolset: str
+    decision: Decision = field(default=Decision.ALLOW, kw_only=True)
+
     @property
+    def name(self) -> str:
+        """The name that models use."""
+        return self.spec.name
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What models see."""
+        return self.operation.tool
+
+    @property
+    def search_text(self) -> str:
+        """All words of it, for retrieval."""
+        return self.operation.search_text
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The HTTP method, or the one of MCP."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """The path under the toolset's address, or the MCP server's name for it."""
+
+    @property
+    @abstractmethod
     def is_read_only(self) -> bool:
         """Whether calling it changes nothing, as far as that may be relied on: what policies ask."""
-        ...
 
-    @property
-    def decision(self) -> Decision:
-        """What its toolset's policy says of calling it."""
-        ...
-
-    def decided(self, decision: Decision) -> Self:
-        """The tool under that decision."""
-        ...
-
+    @abstractmethod
     def may_repeat(self, request: Sent) -> bool:
         """Whether `request` can be sent twice without doing more than once: what is asked after a crash."""
-        ...
 
+    @abstractmethod
     def request(self, arguments: JsonObject) -> Sent:
         """What to send for a call. Raises CallRejected saying what to fix when the arguments break the schema."""
-        ...
+
+    def check(self, arguments: JsonObject) -> None:
+        """Raises CallRejected saying what to fix when the arguments break the schema."""
+        validation.check(self._validator, arguments)
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validation.validator(self.spec.parameters)
 
 
 @dataclass(frozen=True)
