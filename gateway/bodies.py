@@ -4,9 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.policy import Policy
 from gateway.store import Delivery, RunRow
 from gateway.store.rows import NAME
-from gateway.tools.policy import Policy
 from umi.openapi import OperationReport
 from umi.trajectory import JsonObject, ToolSpec
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway import tracing
+from gateway.egress.dispatch import Reply
 from gateway.events import (
     Called,
     Observed,
@@ -26,12 +27,11 @@ from gateway.events import (
 )
 from gateway.metrics import Metrics
 from gateway.past import REPEATED, Past, seen_key
+from gateway.policy import Decision
 from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.tools.calls import Calls
 from gateway.tools.catalogue import Catalogue, Sent, Tool
-from gateway.tools.dispatch import Reply
-from gateway.tools.policy import Decision
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.openapi import HttpRequest
 from umi.roles import Role, Turn

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from gateway.accounts import Accounts
 from gateway.egress.client import Egress
+from gateway.egress.dispatch import Dispatcher
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
@@ -21,7 +22,6 @@ from gateway.runs import Runs
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.tools.calls import Calls
-from gateway.tools.dispatch import Dispatcher
 from gateway.tools.toolsets import Registry
 from gateway.transport import RoleClient
 from gateway.turns import Turns

@@ -12,8 +12,8 @@ from rich.table import Table
 from gateway.cli.api import Api, Failed
 from gateway.cli.ask import plain
 from gateway.cli.common import GatewayUrl
+from gateway.policy import Policy
 from gateway.tools.fetch import parse
-from gateway.tools.policy import Policy
 from umi.errors import UmiError
 from umi.openapi import Report, Status
 

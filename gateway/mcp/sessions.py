@@ -17,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from pydantic import ValidationError
 
 from gateway.egress.client import Egress, Limits
+from gateway.egress.dispatch import Reply, unanswered
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.permission import Origin, origin_of
@@ -27,7 +28,6 @@ from gateway.mcp.http import GuardedTransport
 from gateway.mcp.servers import Command, Remote, Server
 from gateway.mcp.session import Session
 from gateway.mcp.stdio import Allowance, running
-from gateway.tools.dispatch import Reply, unanswered
 from umi.errors import BadInput, Forbidden, NoResponse, NotReached
 from umi.mcp import McpRequest
 from umi.observation import observe_result

@@ -10,12 +10,12 @@ from gateway.bodies import McpBody, RegisteredToolset, ToolsetBody, ToolsetView,
 from gateway.egress.permission import permission
 from gateway.mcp.servers import server_of
 from gateway.parts import Current, Gateway
+from gateway.policy import Decision
 from gateway.problems import MissingScope
 from gateway.store import McpOptions, Scope, ToolsetOptions, ToolsetRow
+from gateway.tools.catalogue import Toolset
 from gateway.tools.fetch import fetch
-from gateway.tools.policy import Decision
 from gateway.tools.references import Fetched, fetch_references
-from gateway.tools.toolsets import Toolset
 from umi.errors import NoResponse, Unreachable
 from umi.openapi import moved
 from umi.trajectory import JsonObject

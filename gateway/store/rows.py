@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from gateway.events import Outcome, RunStatus
-from gateway.tools.policy import Policy
+from gateway.policy import Policy
 from umi.trajectory import Frozen, JsonObject
 
 TENANT = r"^[a-z0-9][a-z0-9_-]{0,63}$"

@@ -1,9 +1,9 @@
 """Calls on their way out: HTTP requests through the dispatcher, `tools/call` through the sessions with MCP servers."""
 
+from gateway.egress.dispatch import Dispatcher, Reply
 from gateway.events import ToolOutcome
 from gateway.mcp.sessions import Sessions
 from gateway.tools.catalogue import Sent, Tool
-from gateway.tools.dispatch import Dispatcher, Reply
 from gateway.tools.http_tools import HttpTool
 from gateway.tools.mcp_tools import McpTool
 from umi.mcp import McpRequest

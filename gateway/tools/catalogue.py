@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.egress.permission import Permission
+from gateway.policy import Decision
 from gateway.store import ToolsetRow
 from gateway.tools import validation
-from gateway.tools.policy import Decision
 from gateway.tools.retrieval import Retriever
 from umi.errors import UnknownTool
 from umi.mcp import McpRequest

@@ -11,16 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.egress.permission import may_be_reached, shown
 from gateway.egress.secrets import Secrets
 from gateway.mcp.servers import Server, server_of
+from gateway.policy import Decision, decide
 from gateway.problems import NotFound
 from gateway.store import ToolsetRow, ToolsetStore
-from gateway.tools.catalogue import Catalogue, Tool, Toolset
+from gateway.tools.catalogue import Catalogue, Toolset
 from gateway.tools.http_tools import read_document
 from gateway.tools.mcp_tools import read_listing
-from gateway.tools.policy import Decision, decide
 from umi.errors import BadInput
 from umi.trajectory import JsonObject
-
-__all__ = ["Catalogue", "Registry", "Tool", "Toolset", "read_toolset"]
 
 _log = logging.getLogger("umi.gateway")
 _LOOK_SECONDS = 1.0

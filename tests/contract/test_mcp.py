@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.egress.client import Egress, Limits
+from gateway.egress.dispatch import Reply
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Key, Keyring
 from gateway.egress.permission import permission
@@ -21,7 +22,6 @@ from gateway.egress.secrets import Secrets
 from gateway.mcp.servers import Command, Remote, Server, server_of
 from gateway.mcp.sessions import Sessions
 from gateway.store import McpOptions, Store, ToolsetOptions, ToolsetRow
-from gateway.tools.dispatch import Reply
 from gateway.tools.toolsets import Registry
 from tests.fakes import serve
 from tests.mcp_servers import PAGE, TOOLS, Fake

@@ -11,6 +11,7 @@ import pytest
 
 from examples.tools.server import create_app, create_services
 from gateway.egress.client import Egress, Limits
+from gateway.egress.dispatch import Dispatcher, Reply
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
@@ -19,7 +20,6 @@ from gateway.mcp.sessions import Sessions
 from gateway.store import McpOptions, ToolsetOptions, ToolsetRow
 from gateway.tools.calls import Calls
 from gateway.tools.catalogue import Tool, Toolset
-from gateway.tools.dispatch import Dispatcher, Reply
 from gateway.tools.fetch import with_server
 from gateway.tools.toolsets import read_toolset
 from tests.fakes import serve

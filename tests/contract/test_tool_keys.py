@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from gateway.egress.client import Egress, Limits
+from gateway.egress.dispatch import Dispatcher, Reply
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.secrets import Secrets
 from gateway.store import ToolsetOptions, ToolsetRow
-from gateway.tools.dispatch import Dispatcher, Reply
-from gateway.tools.toolsets import Tool, read_toolset
+from gateway.tools.http_tools import HttpTool
+from gateway.tools.toolsets import read_toolset
 from tests.outside import outside, response, says
 from umi.errors import BadInput
 
@@ -44,7 +45,7 @@ def row(url: str, schemes: dict[str, Any], secrets: dict[str, str], **operation:
     return ToolsetRow(name="t", document=document, options=ToolsetOptions(allow=("127.0.0.1",), secrets=secrets))
 
 
-def tool(*given: Any, **operation: Any) -> Tool:
+def tool(*given: Any, **operation: Any) -> HttpTool:
     return read_toolset(row(*given, **operation)).tools[0]
 
 
@@ -54,7 +55,7 @@ async def dispatching(directory: Path | None = None) -> AsyncGenerator[Dispatche
         yield Dispatcher(egress, Keyring(egress, Secrets(directory), LIMITS), LIMITS)
 
 
-async def call(dispatcher: Dispatcher, called: Tool) -> Reply:
+async def call(dispatcher: Dispatcher, called: HttpTool) -> Reply:
     return await dispatcher.send(called.request({}), called.permission, called.keys)
 
 

@@ -6,12 +6,13 @@ import pytest
 
 from gateway.store import ToolsetRow
 from gateway.tools.fetch import parse, with_server
+from gateway.tools.http_tools import HttpTool
 from gateway.tools.retrieval import Retriever
-from gateway.tools.toolsets import Tool, read_toolset
+from gateway.tools.toolsets import read_toolset
 from umi.errors import BadDocument, CallRejected, Unreachable
 
 
-def tool(schema: dict[str, Any], **components: Any) -> Tool:
+def tool(schema: dict[str, Any], **components: Any) -> HttpTool:
     body = {"content": {"application/json": {"schema": {"type": "object", "properties": {"p": schema}}}}}
     document = {
         "openapi": "3.0.3",

@@ -2,8 +2,8 @@
 
 import pytest
 
+from gateway.policy import Decision, Policy, decide
 from gateway.store import ToolsetOptions, ToolsetRow
-from gateway.tools.policy import Decision, Policy, decide
 from gateway.tools.toolsets import read_toolset
 from umi.errors import BadInput
 
