@@ -1,11 +1,13 @@
 """Programs and their telling: what a good agent would have said, from what the tools really answered."""
 
+from typing import Any
+
 import pytest
 
-from training.tasks.build import nouns, wordings
 from training.tasks.entities import Entity, Split
 from training.tasks.execute import Story, Tools, tell
 from training.tasks.programs import INTENTS, Nested, Notes, Slot, answer, text_of
+from training.tasks.wordings import frames, nouns, phrases, wordings
 from umi.roles import Turn
 
 
@@ -45,6 +47,30 @@ def test_a_comparison_names_the_winner_and_its_rivals(tools: Tools) -> None:
     assert told.found is not None
     assert (told.found.expected, told.found.rivals) == (("Gold",), ("Iron", "Carbon"))
     assert len(calls(told)) == 3
+
+
+@pytest.mark.parametrize(
+    ("intent", "slots", "said"),
+    [
+        (
+            "compare_mass",
+            {"items": ["Carbon", "Gold"]},
+            "12.011 has 2 digits, Gold 196.967 has 3: Gold is more. ",
+        ),
+        (
+            "compare_mass",
+            {"items": ["Gold", "Carbon"]},
+            "196.967 has 3 digits, Carbon 12.011 has 2: Gold is more. ",
+        ),
+        ("compare_mass", {"items": ["Gold", "Gold"]}, "they are equal. "),
+        ("compare_distance", {"items": ["Lyon", "Tokyo"], "a": "Paris"}, ": Lyon is less. "),
+    ],
+)
+def test_a_comparison_puts_two_numbers_and_their_digits_side_by_side_before_its_verdict(
+    tools: Tools, intent: str, slots: dict[str, Any], said: str
+) -> None:
+    told = story(tools, intent, **slots)
+    assert said in told.steps[-1].plan.rationale + " "
 
 
 def test_a_suggested_name_is_used_from_then_on(tools: Tools) -> None:
@@ -105,3 +131,13 @@ def test_noun_phrases_name_all_slots_of_their_intent() -> None:
     for name, parts in nouns().items():
         for phrase in (*parts["train"], *parts["unseen"]):
             assert {slot for slot in INTENTS[name].slots if "{" + slot + "}" not in phrase} == set(), phrase
+
+
+def test_every_intent_has_phrases_for_frames_that_name_all_its_slots() -> None:
+    assert phrases().keys() == INTENTS.keys()
+    for name, kinds in phrases().items():
+        assert kinds.keys() <= frames().keys()
+        for phrase in (phrase for some in kinds.values() for phrase in some):
+            missing = {slot for slot in INTENTS[name].slots if "{" + slot + "}" not in phrase}
+            assert not missing, (name, phrase, missing)
+    assert all("{it}" in frame for some in frames().values() for frame in some)

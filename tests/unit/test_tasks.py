@@ -7,11 +7,13 @@ import jsonschema
 import pytest
 
 from training.tasks import entities
-from training.tasks.build import Builder, nouns, wordings
+from training.tasks.build import Builder
 from training.tasks.entities import Entity, Split
 from training.tasks.execute import Tools
+from training.tasks.phrasing import expansions
 from training.tasks.programs import INTENTS, answer
 from training.tasks.task import Check, Kind, Task
+from training.tasks.wordings import framed, nouns, wordings
 from umi.roles import Turn
 from umi.trajectory import Call
 
@@ -125,6 +127,15 @@ def test_the_splits_share_no_wording() -> None:
         assert sum(map(len, parts)) == len(set.union(*parts)), intent
     for parts in nouns().values():
         assert not set(parts["train"]) & set(parts["unseen"])
+
+
+@pytest.mark.parametrize("intent", INTENTS)
+def test_a_phrase_in_a_frame_is_never_a_question_of_the_splits_that_judge(intent: str) -> None:
+    rng = random.Random(5)
+    made = {framed(intent, rng).lower().rstrip("?.! ") for _ in range(60)}
+    judging = (text for split in (Split.DEV, Split.TEST) for text in wordings(intent, split))
+    assert len(made) > 20
+    assert not made & {text.lower().rstrip("?.! ") for template in judging for text in expansions(template)}
 
 
 @pytest.mark.parametrize("kind", ["country", "city", "airport", "element", "language", "currency", "date", "title"])

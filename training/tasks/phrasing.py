@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Iterator
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _OPENINGS = (
@@ -20,6 +21,16 @@ def expand(template: str, rng: random.Random) -> str:
     while match := _CHOICE.search(template):
         template = template[: match.start()] + rng.choice(match[1].split("|")) + template[match.end() :]
     return " ".join(template.split())
+
+
+def expansions(template: str) -> Iterator[str]:
+    """Every text that `expand` can make of a template."""
+    match = _CHOICE.search(template)
+    if not match:
+        yield " ".join(template.split())
+        return
+    for choice in match[1].split("|"):
+        yield from expansions(template[: match.start()] + choice + template[match.end() :])
 
 
 def fill(template: str, surfaces: dict[str, str], rng: random.Random) -> str:

@@ -291,7 +291,10 @@ def _comparison(name: str, kind: str, slot: str, intent: str, word: str, extra: 
             if extra:
                 slots[extra] = Entity("", values[extra])
             number = (yield from answer(intent, slots, notes)).value
-            notes[-1] = _compared(item, number, best, numbers)
+            if best:
+                notes[-1] = _compared(best, item, {**numbers, item: number}, lowest)
+            else:
+                notes[-1] = f"{item} {text_of(number)}."
             numbers[item] = number
             best = (min if lowest else max)(numbers, key=lambda item: numbers[item])
         notes.append(f"The {word} is {best} with {text_of(numbers[best])}.")
@@ -300,13 +303,22 @@ def _comparison(name: str, kind: str, slot: str, intent: str, word: str, extra: 
     _add(name, f"items:{kind}*" + (f" {extra}:{_EXTRA[extra]}" if extra else ""), run)
 
 
-def _compared(item: str, number: Any, best: str, numbers: Mapping[str, Any]) -> str:
-    """An item's number beside that of the best before it: two numbers at a time are what a small model can compare."""
-    found = f"{item} {text_of(number)}"
-    if not best:
-        return f"{found}."
-    relation = "is more than" if number > numbers[best] else "is less than" if number < numbers[best] else "equals"
-    return f"{found} {relation} {best} {text_of(numbers[best])}."
+def _compared(best: str, item: str, numbers: Mapping[str, Any], lowest: bool) -> str:
+    """The best item so far beside the next one, and which of the two it is now.
+
+    What a small model can compare: two numbers at a time, side by side and with their digits counted before the verdict.
+    """
+    (best_digits, best_said), (digits, said) = (_digits(numbers[name]) for name in (best, item))
+    verdict = "they are equal"
+    if numbers[item] != numbers[best]:
+        winner = best if (numbers[best] < numbers[item]) is lowest else item
+        verdict = f"{winner} is {'less' if lowest else 'more'}"
+    return f"{best} {best_said} has {best_digits} digits, {item} {said} has {digits}: {verdict}."
+
+
+def _digits(number: float) -> tuple[int, str]:
+    """How many digits a number has before its point, and how it is said."""
+    return len(str(abs(int(number)))), text_of(number)
 
 
 _EXTRA = {"a": "city", "year": "year"}
