@@ -107,6 +107,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def surprise(self, version: str, tokens: Sequence[int], text: str) -> float:
+        """By how many nats, at most, a token of `text` and its stop falls behind the likeliest one in that place.
+
+        The text follows `tokens`. 0 when the version would write just this at temperature 0. It is read in one
+        pass, ahead of whatever waits, so a version can be tried on a busy engine. Raises as `generate` does.
+        """
+        ...
+
     def check(self) -> None:
         """Raises EngineFailure when the engine is gone."""
         ...

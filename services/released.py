@@ -93,6 +93,7 @@ class ReleasedWeights:
         checkpoint = await asyncio.to_thread(self._registry.open, self._behaviour.role, version)
         try:
             await self._engine.load(checkpoint)
+            await RoleTurns(self._behaviour, self._engine, checkpoint).warm_up()
             await self._hold(checkpoint)
         except (BadInput, EngineFailure) as error:
             raise _Refused(str(error)) from error

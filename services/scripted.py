@@ -5,6 +5,7 @@ app = create_app(PLANNER, engine, checkpoint, RoleSettings())
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
@@ -124,6 +125,11 @@ class ScriptedEngine:
         phases = Phases(queue=0.0, prefill=0.0, decode=self.seconds_per_token * written)
         shown = text if finished else " ".join(words[:written])
         return Generation(shown, len(tokens), written, 0, finished, phases)
+
+    async def surprise(self, version: str, tokens: Sequence[int], text: str) -> float:
+        """0 when this is what the script says next, and far behind otherwise."""
+        written = await self.generate(version, tokens, None, Sampling(max_tokens=self._max_model_len))
+        return 0.0 if written.text == text else math.inf
 
     def check(self) -> None:
         """Raises EngineFailure once `dead` is set."""

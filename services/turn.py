@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services import tracing
-from services.engine import Constraint, Engine, Generation, Sampling
+from services.engine import Engine, Generation, Sampling
 from services.role import RoleBehaviour
 from umi.context import fit
 from umi.errors import BadCheckpoint, RoleOutputInvalid
 from umi.manifest import Checkpoint
 from umi.roles import Role, Turn
-from umi.smoke import cases
+from umi.smoke import SmokeCase, cases
 from umi.trajectory import Plan, Step, ToolSpec, Trajectory
 from umi.wire import RoleReply, Usage
 
+_TOLERANCE = 0.5
+"""Nats by which a token of a smoke case may be less likely than the likeliest: other hardware rounds differently."""
 _RETRY_TEMPERATURE, _RETRY_SEED = 0.7, 1
 
 
@@ -73,18 +75,16 @@ class RoleTurns:
                 retried()
                 sampling = replace(sampling, temperature=_RETRY_TEMPERATURE, seed=_RETRY_SEED)
 
-    async def smoke(self) -> None:
-        """One short generation, so that ready means ready and the grammar is compiled; then the checkpoint's own cases,
-        all at once.
-
-        Raises BadCheckpoint naming the case that fails, and EngineFailure.
-        """
-        trajectory = _smoke(self._behaviour.role)
-        constraint: Constraint | None = self._behaviour.constrain(trajectory)
+    async def warm_up(self) -> None:
+        """One short generation, so that ready means ready and the grammar is compiled. Raises EngineFailure."""
+        trajectory = _greeting(self._behaviour.role)
+        constraint = self._behaviour.constrain(trajectory)
         await self._engine.generate(self.version, self._tokens(trajectory), constraint, Sampling(max_tokens=4))
+
+    async def smoke(self) -> None:
+        """Try the checkpoint's own cases, all at once. Raises BadCheckpoint naming one, and EngineFailure."""
         tried = cases(self.checkpoint)
-        taken = (self.take(case.trajectory, lambda: None) for case in tried)
-        replies = await asyncio.gather(*taken, return_exceptions=True)
+        replies = await asyncio.gather(*map(self._try, tried), return_exceptions=True)
         for number, (case, found) in enumerate(zip(tried, replies, strict=True)):
             if isinstance(found, RoleOutputInvalid):
                 raise BadCheckpoint(f"{self.version}: smoke case {number}: {found}") from found
@@ -94,6 +94,18 @@ class RoleTurns:
             if not case.passes(reply):
                 got = {key: reply[key] for key in case.expected if key in reply}
                 raise BadCheckpoint(f"{self.version}: smoke case {number} expects {case.expected}, not {got}")
+
+    async def _try(self, case: SmokeCase) -> RoleReply:
+        """The reply to a case: what it says the role writes, if these weights would, or what they do write."""
+        if case.text is None:
+            return await self.take(case.trajectory, lambda: None)
+        behind = await self._engine.surprise(self.version, self._tokens(case.trajectory), case.text)
+        if behind > _TOLERANCE:
+            raise RoleOutputInvalid(
+                self.role, f"would not write {case.text!r}: a token of it is {behind:.1f} nats behind the likeliest"
+            )
+        free = Usage(prompt_tokens=0, completion_tokens=0, seconds=0.0)
+        return self._read(Generation(case.text, 0, 0), case.trajectory, free)
 
     def _tokens(self, trajectory: Trajectory) -> list[int]:
         return list(self._engine.encode(self.checkpoint.template.render(self._behaviour.role, trajectory)))
@@ -105,7 +117,7 @@ class RoleTurns:
         return self._behaviour.reply(generation.text, trajectory, self.checkpoint.manifest, usage)
 
 
-def _smoke(role: Role) -> Trajectory:
+def _greeting(role: Role) -> Trajectory:
     plan = Step(plan=Plan(rationale="I greet.", turn=Turn.CALLER))
     steps = () if role is Role.PLANNER else (plan,)
     return Trajectory(query="Hello", tools=(ToolSpec(name="greet"),), steps=steps)

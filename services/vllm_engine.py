@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NEEDS_RESTART = "needs a restart of this service: an engine holds either adapters on a backbone or full weights"
+_FIRST = -1
+"""vLLM's priority of what must not wait behind the turns of runs, which have 0."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
 
 
@@ -142,25 +144,9 @@ class VllmEngine:
         self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
     ) -> Generation:
         """One completion; cancelling the task aborts it inside vLLM."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        if self._llm is None:
-            raise EngineFailure("the engine is not loaded")
-        held = self._held.get(version)
-        if held is None:
-            raise Replaced(f"{version} is not held")
-        prompt: Any = {"prompt_token_ids": list(tokens)}
-        final: Any = None
-        try:
-            async for output in self._llm.generate(
-                prompt, _parameters(constraint, sampling, held.stop), uuid.uuid4().hex, lora_request=held.lora
-            ):
-                final = output
-        except EngineDeadError as error:
-            raise EngineFailure("the vLLM engine process has died") from error
+        held = self._version(version)
+        final = await self._complete(version, held, tokens, _parameters(constraint, sampling, held.stop))
         completion = final.outputs[0]
-        if self._held.get(version) is not held:
-            raise Replaced(f"{version} was swapped for other weights")
         return Generation(
             text=completion.text,
             prompt_tokens=len(tokens),
@@ -169,6 +155,47 @@ class VllmEngine:
             finished=completion.finish_reason == "stop",
             phases=_phases(final.metrics),
         )
+
+    async def surprise(self, version: str, tokens: Sequence[int], text: str) -> float:
+        """From the likelihoods of a prompt's own tokens; vLLM computes them anew, whatever its prefix cache holds."""
+        from vllm import SamplingParams
+
+        held = self._version(version)
+        read = [*tokens, *self.encode(text), held.stop]
+        parameters = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False)
+        final = await self._complete(version, held, read, parameters, priority=_FIRST)
+        behind = 0.0
+        for token, likelihoods in zip(read[len(tokens) :], final.prompt_logprobs[len(tokens) :], strict=True):
+            best = max(found.logprob for found in likelihoods.values())
+            behind = max(behind, best - likelihoods[token].logprob)
+        return behind
+
+    def _version(self, version: str) -> _Held:
+        if self._llm is None:
+            raise EngineFailure("the engine is not loaded")
+        if (held := self._held.get(version)) is None:
+            raise Replaced(f"{version} is not held")
+        return held
+
+    async def _complete(
+        self, version: str, held: _Held, tokens: Sequence[int], parameters: "SamplingParams", priority: int = 0
+    ) -> Any:
+        """vLLM's last output for a request. Raises Replaced when the version was swapped meanwhile, EngineFailure."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert self._llm is not None
+        prompt: Any = {"prompt_token_ids": list(tokens)}
+        final: Any = None
+        try:
+            async for output in self._llm.generate(
+                prompt, parameters, uuid.uuid4().hex, lora_request=held.lora, priority=priority
+            ):
+                final = output
+        except EngineDeadError as error:
+            raise EngineFailure("the vLLM engine process has died") from error
+        if self._held.get(version) is not held:
+            raise Replaced(f"{version} was swapped for other weights")
+        return final
 
     def check(self) -> None:
         """Raises EngineFailure when vLLM's engine process has ended."""
@@ -247,6 +274,7 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
+        "scheduling_policy": "priority",  # all alike, but for the trial of new weights
         "load_format": "safetensors",  # never a pickle that lies beside them
         "enable_prefix_caching": True,
         "structured_outputs_config": {"backend": "xgrammar"},

@@ -53,6 +53,7 @@ class FixedWeights:
     async def start(self) -> None:
         """Load it and try it."""
         await self._engine.load(self._checkpoint)
+        await self._turns.warm_up()
         await self._turns.smoke()
 
     async def follow(self) -> None:

@@ -1,8 +1,7 @@
 """Smoke cases for a role's checkpoint: unseen turns that its freshly trained model takes rightly.
 
 A role service tries them whenever it loads the checkpoint, so a version that was damaged, or is prompted in another way
-than it was trained, is noticed before any run gets it. Only the decision counts (the turn, the tool), not every word:
-other hardware may round differently.
+than it was trained, is noticed before any run gets it.
 """
 
 import json
@@ -19,7 +18,7 @@ from umi.grammar import parse_plan
 from umi.prompt import PromptTemplate
 from umi.roles import Role
 from umi.smoke import SmokeCase
-from umi.trajectory import JsonObject, Trajectory
+from umi.trajectory import JsonObject
 
 _MAX_TOKENS = 160
 _CASES = TypeAdapter(tuple[SmokeCase, ...])
@@ -48,9 +47,9 @@ def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], co
         if not turns:
             continue
         case = turns[number % len(turns)]
-        text = _write(model, tokenizer, template.render(role, case.trajectory))
-        if case.passes(_reply(role, text, case.trajectory)):
-            found.append(case)
+        text, is_exact = _write(model, tokenizer, template.render(role, case.trajectory))
+        if case.passes(_reply(role, text)):
+            found.append(case.model_copy(update={"text": text if is_exact else None}))
         if len(found) == count:
             break
     return tuple(found)
@@ -61,7 +60,8 @@ def text_of(cases: Sequence[SmokeCase]) -> bytes:
     return _CASES.dump_json(tuple(cases), indent=1) + b"\n"
 
 
-def _write(model: Any, tokenizer: Any, prompt: str) -> str:
+def _write(model: Any, tokenizer: Any, prompt: str) -> tuple[str, bool]:
+    """What the model writes, and whether it came to an end, in the tokens that a reader of the text gets."""
     tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # a few sentences are not worth compiling for
         written = model.generate(
@@ -71,10 +71,13 @@ def _write(model: Any, tokenizer: Any, prompt: str) -> str:
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id,
         )
-    return tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
+    ids = [token for token in written[0, tokens.shape[1] :].tolist() if token not in tokenizer.all_special_ids]
+    text = tokenizer.decode(ids)
+    ended = written.shape[1] - tokens.shape[1] < _MAX_TOKENS
+    return text, ended and tokenizer.encode(text, add_special_tokens=False) == ids
 
 
-def _reply(role: Role, text: str, trajectory: Trajectory) -> JsonObject:
+def _reply(role: Role, text: str) -> JsonObject:
     """The reply that a role service would make of a text, as far as it can be read."""
     try:
         if role is Role.PLANNER:

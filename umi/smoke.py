@@ -12,10 +12,15 @@ FILE_NAME = "smoke.json"
 
 
 class SmokeCase(Frozen):
-    """A trajectory at which it is the role's turn, and what its reply must hold: `{"plan": {"turn": "caller"}}`."""
+    """A trajectory at which it is the role's turn, and what its reply must hold: `{"plan": {"turn": "caller"}}`.
+
+    `text` is what the role wrote when the checkpoint was made. Weights that read it without surprise would write it
+    again; to read is one pass and to write one a token. Without it the case is written out.
+    """
 
     trajectory: Trajectory
     expected: JsonObject
+    text: str | None = None
 
     def passes(self, reply: JsonObject) -> bool:
         """Whether the reply has everything that is expected; it may have more."""

@@ -79,7 +79,7 @@ async def test_a_turn_in_flight_is_taken_again_by_the_weights_that_came_and_one_
             await asyncio.sleep(0.01)
         meanwhile = asyncio.create_task(version_of(client, "r2"))
         assert [await in_flight, await meanwhile] == ["f2", "f2"]
-        assert engine.versions.count("f1") == 3  # the two smoke turns, and the one that was cut off
+        assert engine.versions.count("f1") == 3  # the warm-up, its smoke case, and the one that was cut off
 
 
 async def test_nobody_sees_what_weights_write_that_fail_their_trial(registry: Registry) -> None:
@@ -91,7 +91,7 @@ async def test_nobody_sees_what_weights_write_that_fail_their_trial(registry: Re
             await asyncio.sleep(0.01)
         asked = [asyncio.create_task(version_of(client, f"r{number}")) for number in range(4)]
         assert await asyncio.gather(*asked) == ["f1"] * 4
-        assert engine.versions.count("f2") == 6  # two smoke turns, and four that were thrown away
+        assert engine.versions.count("f2") == 5  # its smoke case, and four that were thrown away
         found = await until(client, lambda found: found.problem is not None)
         assert (found.stable, found.resident) == ("f1", ("f1",))
         assert "f2: smoke case 0 expects" in str(found.problem)

@@ -133,9 +133,10 @@ async def test_a_version_in_use_is_not_unloaded(registry: Registry) -> None:
         assert await slow == "v1"
 
 
-def smoking(directory: Path, version: str, expected: dict[str, Any]) -> Path:
+def smoking(directory: Path, version: str, expected: dict[str, Any], text: str | None = None) -> Path:
     bare(directory, version=version)
-    (directory / "smoke.json").write_text(json.dumps([{"trajectory": QUESTION, "expected": expected}]))
+    case = {"trajectory": QUESTION, "expected": expected, "text": text}
+    (directory / "smoke.json").write_text(json.dumps([case]))
     names = ["adapter_model.safetensors", "smoke.json"]
     fields: dict[str, Any] = {"roles": manifest.ALL_ROLES, "kind": "adapter", "backbone": "SmolLM2-135M-Instruct"}
     manifest.write(directory, PromptTemplate.default(), names, version=version, rank=16, **fields)
@@ -161,6 +162,26 @@ async def test_a_version_that_fails_its_smoke_case_is_refused_and_the_old_one_se
         assert "umi_role_behind" in (await client.get("/metrics")).text
         change(registry, lambda before: rolled_back(before, BY))
         assert (await until(client, lambda found: found.generation == 4)).problem is None
+
+
+async def test_a_smoke_case_with_a_text_is_read_and_must_mean_what_is_expected(
+    registry: Registry, tmp_path: Path
+) -> None:
+    right, other = {"plan": {"turn": "conclusion"}}, "I have it. Next: conclusion."
+    registry.add(smoking(tmp_path / "right", "v4", right, PLAN), Role.PLANNER)
+    registry.add(smoking(tmp_path / "other", "v5", right, other), Role.PLANNER)
+    registry.add(smoking(tmp_path / "wrong", "v6", {"plan": {"turn": "caller"}}, PLAN), Role.PLANNER)
+    engine = ScriptedEngine([PLAN])
+    async with replica(registry, engine) as client:
+        serve(registry, "v4")
+        await until(client, lambda found: found.stable == "v4")
+        serve(registry, "v5")
+        found = await until(client, lambda found: found.problem is not None)
+        assert f"v5: smoke case 0: planner: would not write '{other}'" in str(found.problem)
+        serve(registry, "v6")
+        found = await until(client, lambda found: "v6" in str(found.problem))
+        assert "v6: smoke case 0 expects {'plan': {'turn': 'caller'}}" in str(found.problem)
+        assert (found.stable, await version_of(client)) == ("v4", "v4")
 
 
 async def test_what_the_engine_cannot_load_or_the_disk_has_altered_is_refused(registry: Registry) -> None:

@@ -73,6 +73,19 @@ def expected(checkpoint: Checkpoint, tokens: int) -> str:
     return tokenizer().decode(written[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+def surprise(checkpoint: Checkpoint, text: str) -> float:
+    """How far a token of the text, and the stop after it, falls behind the likeliest one, by transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.directory, dtype=torch.float32)
+    prompt, stop = tokenizer().encode(PROMPT), tokenizer().encode(checkpoint.manifest.stop)
+    after = [*tokenizer().encode(text, add_special_tokens=False), *stop]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*prompt, *after]])).logits[0, len(prompt) - 1 : -1]
+    return float((logits.max(-1).values - logits[torch.arange(len(after)), torch.tensor(after)]).max())
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Checkpoint]:
     folder = tmp_path_factory.mktemp("models")
@@ -106,6 +119,17 @@ async def test_the_new_weights_are_the_ones_that_write_and_the_old_ones_can_come
         assert await written(engine, checkpoint.manifest.version) == expected(checkpoint, 12)
     with pytest.raises(Replaced):
         await written(engine, "two")
+
+
+async def test_a_text_surprises_the_weights_that_are_there_now_as_much_as_transformers_says(
+    engine: VllmEngine, models: tuple[Checkpoint, Checkpoint]
+) -> None:
+    seen = list[float]()
+    for checkpoint in models:
+        await engine.swap(checkpoint)
+        seen.append(await engine.surprise(checkpoint.manifest.version, engine.encode(PROMPT), " Paris"))
+        assert seen[-1] == pytest.approx(surprise(checkpoint, " Paris"), abs=0.05)
+    assert seen[0] != pytest.approx(seen[1], abs=0.1)
 
 
 async def test_weights_that_differ_in_linear_layers_alone_are_told_apart(

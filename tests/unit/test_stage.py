@@ -108,12 +108,12 @@ def test_smoke_cases_are_turns_that_the_model_takes_rightly_and_travel_with_the_
 ) -> None:
     first = next(task for task in tasks if task.answer is not None)
     right = plan_text(first.trajectory.steps[0].plan)
-    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: right)
+    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: (right, True))
     cases = smoke.choose(trained.model, tokenizer(), Role.PLANNER, tasks, count=1)
-    assert [case.expected for case in cases] == [{"plan": {"turn": "caller"}}]
+    assert [(case.expected, case.text) for case in cases] == [({"plan": {"turn": "caller"}}, right)]
     export(trained.model, tokenizer(), tmp_path / "c", Turns(Role.PLANNER), About("p-1", "Tiny", FACTS, cases=cases))
     assert read_cases(Checkpoint.open(tmp_path / "c")) == cases
-    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: "nonsense")
+    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: ("nonsense", True))
     assert smoke.choose(trained.model, tokenizer(), Role.PLANNER, tasks) == ()
 
 
@@ -152,7 +152,7 @@ def test_training_lowers_the_loss(trained: Trained, tasks: list[Record], backbon
 
 
 def test_tasks_without_a_turn_of_the_role_are_left_out_and_the_others_keep_their_neighbours() -> None:
-    made = [task.record() for task in Builder(Split.TRAIN, 5, Tools()).tasks(30, 3)]
+    made = [task.record() for task in Builder(Split.TRAIN, 5, Tools()).tasks(60, 3)]
     unanswered = [task for task in made if task.answer is None]
     mixed = [unanswered[0], unanswered[1], made[0], *made[:3]]
     assert made[0].answer is not None
