@@ -1,7 +1,6 @@
 """The static evaluation as a command: systems beside each other on annotated trajectories of any form."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,24 +11,16 @@ from training.evaluate import OtherSubject
 from training.formats import read
 from training.formats.entries import files
 from training.live import running
-from training.metrics import Mode, StepScore, mean_scores
 from training.records import Record
 from training.report import file_of
 from training.served import NAMES, SHIPPED, Served, trained
-from training.static import RoleServices, StepResult
-from training.statistics import bootstrap, by_task
+from training.static import RoleServices, learnt_steps
+from training.static_report import plot, report
+from training.static_report import read as read_results
 from training.tasks.files import sha256
 from umi.errors import BadInput
 from umi.roles import Role
 
-METRICS = {
-    "plan_acc": "Plan ACC",
-    "action_em": "Act. EM",
-    "hallucination": "Hallu.",
-    "argument_f1": "Arg. F1",
-    "rouge_l": "R-L",
-}
-"""Field of a step's score to the paper's name."""
 URLS = {role: f"http://127.0.0.1:{8101 + number}" for number, role in enumerate(Role)}
 
 
@@ -55,8 +46,10 @@ def static(
             asyncio.run(_evaluate(name, served, records, f"{served.weights()} on {digest}", at_once, output))
     except (OtherSubject, BadInput) as error:
         raise typer.BadParameter(str(error)) from error
-    text = table(output)
-    (output / "table.md").write_text(text + "\n", "utf-8")
+    results = read_results(output)
+    text = report(results, systems)
+    (output / "report.md").write_text(text + "\n", "utf-8")
+    plot(results, output / "metrics.png")
     typer.echo("\n" + text)
 
 
@@ -74,36 +67,17 @@ async def _evaluate(
     system: str, served: Served, records: Sequence[Record], subject: str, at_once: int, output: Path
 ) -> None:
     file = file_of(output, system)
-    earlier = _read(file)
+    earlier = read_results(output).get(system, [])
     if other := {result.subject for result in earlier} - {subject}:
         raise OtherSubject(f"{file} holds results of {other.pop()}, not of {subject}; move it away or use --output")
     known = {(result.id, result.step) for result in earlier}
+    if not any(step not in known for step in learnt_steps(records)):
+        return
     with running([*served.options, "--no-tools"], file.with_suffix(".log"), subject):
         async with RoleServices(URLS, at_once) as roles:
             async for result in roles.predict_all(records, subject, known):
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(result.model_dump_json() + "\n")
-
-
-def table(folder: Path) -> str:
-    """The paper's metrics in per cent, a row for each system with results; 95 % intervals over trajectories."""
-    lines = ["| | " + " | ".join(METRICS.values()) + " | steps | failed |", "| --- " * (len(METRICS) + 3) + "|"]
-    for system in NAMES:
-        if not (results := _read(file_of(folder, system))):
-            continue
-        scores = [result.score for result in results]
-        cells = [_cell(name, scores, [result.id for result in results]) for name in METRICS]
-        failed = sum(result.failure is not None for result in results)
-        lines.append(f"| {system} | {' | '.join(cells)} | {len(results)} | {failed} |")
-    return "\n".join(lines)
-
-
-def _cell(name: str, scores: Sequence[StepScore], ids: Sequence[str]) -> str:
-    rate = getattr(mean_scores(scores, Mode.REPAIRED), name)
-    if not rate.count:
-        return ""
-    interval = bootstrap(by_task(ids, [getattr(score, name) for score in scores]), seed=7)
-    return f"{100 * rate.value:.1f} ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
 
 
 def _records(data: Sequence[Path]) -> list[Record]:
@@ -119,9 +93,3 @@ def _records(data: Sequence[Path]) -> list[Record]:
     if not found:
         raise typer.BadParameter("there is no trajectory in them; `python -m training inspect` says why")
     return found
-
-
-def _read(file: Path) -> list[StepResult]:
-    if not file.exists():
-        return []
-    return [StepResult.model_validate(json.loads(line)) for line in file.read_text("utf-8").splitlines()]

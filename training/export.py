@@ -47,6 +47,7 @@ class About:
     parents: tuple[str, ...] = ()
     cases: Sequence[SmokeCase] = ()
     tool_mention: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def export(
@@ -103,7 +104,7 @@ def _write(
         tool_mention=about.tool_mention,
         parents=about.parents,
         training={**about.training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
-        metrics={"final_loss": round(loss, 4)},
+        metrics={"final_loss": round(loss, 4), **about.metrics},
     )
     (folder / "README.md").write_text(_card(written, loss), "utf-8")
     return written

@@ -83,7 +83,14 @@ def _write(stage: Run, trained: Trained, facts: dict[str, Any], parents: tuple[s
     if len(stage.lesson.roles) == 1:
         cases = choose(trained.model, tokenizer, stage.lesson.roles[0], stage.data.smoke)
     about = About(
-        next_version(stage.target), stage.backbone.name, facts, trained.log, parents, cases, stage.data.tool_mention
+        next_version(stage.target),
+        stage.backbone.name,
+        facts,
+        trained.log,
+        parents,
+        cases,
+        stage.data.tool_mention,
+        {"tokens": trained.tokens, "seconds": round(trained.seconds, 1)},
     )
     export(trained.model, tokenizer, stage.target, stage.lesson, about)
     print(f"written to {stage.target}", flush=True)

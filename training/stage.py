@@ -31,11 +31,17 @@ _STATE = "trainer_state.json"
 
 
 class Trained(NamedTuple):
-    """What a stage gives: the model, the log (rows with `step`, `loss` in nats per token), and what had to be cut."""
+    """What a stage gives: the model, the log (rows with `step`, `loss` in nats per token), and what had to be cut.
+
+    `tokens` is how many nodes of prefix trees went through the model, `seconds` how long that took; after an
+    interruption, since then.
+    """
 
     model: Model
     log: list[dict[str, float]]
     turns: Survey
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 class TreeTrainer(Trainer):
@@ -126,9 +132,10 @@ def train(
         data_collator=collate,
     )
     last = last_whole(work)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    done = trainer.train(resume_from_checkpoint=str(last) if last else None)
     log = [row for row in trainer.state.log_history if "loss" in row]
-    return Trained(_gathered(trainer, backbone, settings, parent), log, turns)
+    tokens, seconds = int(trainer.state.num_input_tokens_seen), done.metrics["train_runtime"]
+    return Trained(_gathered(trainer, backbone, settings, parent), log, turns, tokens, seconds)
 
 
 def arguments_of(settings: StageSettings, work: Path) -> TrainingArguments:
@@ -155,6 +162,7 @@ def arguments_of(settings: StageSettings, work: Path) -> TrainingArguments:
         save_total_limit=_KEPT,
         seed=settings.seed,
         report_to=[],
+        include_num_input_tokens_seen="all",
         remove_unused_columns=False,
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),

@@ -7,7 +7,7 @@ production, which makes an invented tool impossible.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -77,13 +77,9 @@ class RoleServices:
         self, records: Sequence[Record], subject: str, known: set[tuple[str, int]]
     ) -> AsyncIterator[StepResult]:
         """Every step that may be learnt and is not `known`, in the order in which results are ready."""
-        steps = [
-            (record, index)
-            for record in records
-            for index in range(len(record.trajectory.steps))
-            if record.learns(index, Role.PLANNER) and (record.id, index) not in known
-        ]
-        waiting = [asyncio.ensure_future(self._gated(record, index, subject)) for record, index in steps]
+        by_id = {record.id: record for record in records}
+        steps = [step for step in learnt_steps(records) if step not in known]
+        waiting = [asyncio.ensure_future(self._gated(by_id[name], index, subject)) for name, index in steps]
         with tqdm(asyncio.as_completed(waiting), total=len(steps), desc="steps") as bar:
             for next_one in bar:
                 yield await next_one
@@ -138,6 +134,14 @@ class RoleServices:
         reply = kind.model_validate_json(response.content)
         spent.add(reply.usage)
         return reply
+
+
+def learnt_steps(records: Iterable[Record]) -> Iterator[tuple[str, int]]:
+    """Id and number of every step that is predicted: those that a planner may learn."""
+    for record in records:
+        for index in range(len(record.trajectory.steps)):
+            if record.learns(index, Role.PLANNER):
+                yield record.id, index
 
 
 def reference(record: Record, index: int) -> Output:

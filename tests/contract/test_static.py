@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import Response
 
+from tests.checkpoints import bare
 from tests.fakes import Script, call, plan, serve
-from training import commands_static
+from training import static_report
 from training.records import Record
 from training.report import ROLES
 from training.static import RoleServices, StepResult
@@ -78,13 +80,47 @@ def test_a_full_queue_is_waited_for(script: Script, roles: tuple[Script, str]) -
     assert predicted(roles[1], known={("r1", 1), ("r1", 2)})[0].failure is None
 
 
-def test_the_table_has_the_papers_metrics_with_intervals(
-    script: Script, roles: tuple[Script, str], tmp_path_factory: pytest.TempPathFactory
+def written(folder: Path, system: str, results: list[StepResult]) -> None:
+    lines = "".join(result.model_dump_json() + "\n" for result in results)
+    (folder / f"{system.replace(' ', '-')}.jsonl").write_text(lines)
+
+
+def test_the_report_has_the_papers_metrics_with_intervals(
+    script: Script, roles: tuple[Script, str], tmp_path: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("static")
-    lines = "".join(result.model_dump_json() + "\n" for result in predicted(roles[1]))
-    (folder / f"{ROLES.replace(' ', '-')}.jsonl").write_text(lines)
-    text = commands_static.table(folder)
+    written(tmp_path, ROLES, predicted(roles[1]))
+    text = static_report.report(static_report.read(tmp_path))
     assert "Plan ACC | Act. EM | Hallu. | Arg. F1 | R-L" in text
     assert "| three roles | 100.0 (100.0–100.0) | 50.0 (50.0–50.0) | 0.0 (0.0–0.0) | 50.0" in text
-    assert text.endswith("| 3 | 0 |")
+    assert text.endswith("| 3 | 0 |  |")
+    static_report.plot(static_report.read(tmp_path), tmp_path / "metrics.png")
+    assert (tmp_path / "metrics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_no_more_than_chance_is_called_not_significant(
+    script: Script, roles: tuple[Script, str], tmp_path: Path
+) -> None:
+    good = predicted(roles[1])
+    wrong = [result.model_copy(update={"score": result.score.model_copy(update={"plan_acc": 0.0})}) for result in good]
+
+    def twenty(results: list[StepResult]) -> list[StepResult]:
+        return [result.model_copy(update={"id": f"r{number}"}) for number in range(20) for result in results]
+
+    written(tmp_path, "umi", twenty(good))
+    written(tmp_path, "single-llm", [*twenty(wrong)[:57], *twenty(good)[57:]])
+    written(tmp_path, "multi-one-stage", [*twenty(wrong)[:3], *twenty(good)[3:]])
+    text = static_report.differences(static_report.read(tmp_path))
+    (single,) = (line for line in text.splitlines() if line.startswith("| Single-LLM "))
+    (one_stage,) = (line for line in text.splitlines() if line.startswith("| Multi-LLM"))
+    assert single.split("|")[2].startswith(" +95.0 (+85.0 to +100.0), p = 0.000")
+    assert "+5.0 (+0.0 to +15.0), not significant, p = 1.00" in one_stage
+
+
+def test_costs_come_from_the_manifests_of_every_stage(
+    script: Script, roles: tuple[Script, str], tmp_path: Path
+) -> None:
+    written(tmp_path, "umi", predicted(roles[1]))
+    for stage in ("umi/global", "umi/planner", "umi/caller", "umi/summarizer"):
+        bare(tmp_path / stage, version="v-1", metrics={"tokens": 1000, "seconds": 90})
+    row = static_report.costs(static_report.read(tmp_path), tmp_path).splitlines()[-1]
+    assert "| 4,000 | 6 |" in row
