@@ -47,6 +47,7 @@ class About:
     parents: tuple[str, ...] = ()
     cases: Sequence[SmokeCase] = ()
     tool_mention: str | None = None
+    observation_tokens: int | None = None
 
 
 def export(
@@ -101,6 +102,7 @@ def _write(
         rank=rank,
         stop=tokenizer.eos_token,
         tool_mention=about.tool_mention,
+        observation_tokens=about.observation_tokens,
         parents=about.parents,
         training={**about.training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
         metrics={"final_loss": round(loss, 4)},
