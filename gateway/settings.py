@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
-from gateway.tools.embedder import Endpoint
+from gateway.tools.endpoint import Endpoint
 from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
 from umi.logs import Style

@@ -3,12 +3,12 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
+from gateway.tools.endpoint import Endpoint
 from gateway.transport import SEND_ERRORS, RoleClient
 from umi.errors import UmiError
 
@@ -24,16 +24,6 @@ class NoVectors(UmiError):
 
 class _Refused(NoVectors):
     """It does not take these texts; shorter or fewer ones it may."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where texts are embedded. `url` goes as far as /v1; a query is given `seconds`."""
-
-    url: str
-    model: str
-    key: str | None = field(default=None, repr=False)
-    seconds: float = 1.0
 
 
 class Embedder:

@@ -83,12 +83,13 @@ class Embeddings:
             if not batch:
                 self._wake.clear()
                 continue
-            found = await self._ask("tools", batch, _BATCH_SECONDS)
-            for text, vector in zip(batch, () if found is None else found, strict=found is not None):
+            if (found := await self._ask("tools", batch, _BATCH_SECONDS)) is None:
+                continue
+            for text, vector in zip(batch, found, strict=True):
                 if text in self._missing:  # it may have been let go of meanwhile
                     del self._missing[text]
                     self._vectors[text] = vector
-            self.revision += found is not None
+            self.revision += 1
 
     async def _ask(self, what: What, texts: Sequence[str], seconds: float) -> Vectors | None:
         try:
@@ -138,7 +139,7 @@ class Nearness:
     def __init__(self, texts: Sequence[str], embeddings: Embeddings) -> None:
         self._texts, self._embeddings = texts, embeddings
         self._rows: Vectors | None = None
-        self._is_known: npt.NDArray[np.bool_] | None = None
+        self._is_known: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._revision = -1
 
     async def to(self, query: str) -> Scores | None:
@@ -155,5 +156,6 @@ class Nearness:
         if self._revision != self._embeddings.revision:
             self._revision = self._embeddings.revision
             self._rows = self._embeddings.rows(self._texts)
-            self._is_known = None if self._rows is None else self._rows.any(axis=1)
+            if self._rows is not None:
+                self._is_known = np.linalg.norm(self._rows, axis=1) > 0
         return self._rows

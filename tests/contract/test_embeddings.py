@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from gateway.metrics import Metrics
 from gateway.settings import Settings
-from gateway.tools.embedder import Embedder, Endpoint, NoVectors
+from gateway.tools.embedder import Embedder, NoVectors
 from gateway.tools.embeddings import Embeddings, Nearness
+from gateway.tools.endpoint import Endpoint
 from gateway.tools.retrieval import Retriever
 from gateway.transport import RoleClient
 from tests.embedding import KEY, FakeEmbeddings
