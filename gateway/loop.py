@@ -177,7 +177,7 @@ class _Run:
         if self._job.catalogue is None or self._offers == MORE_TIMES:
             return False
         missed = self._trajectory.steps[-1].plan.rationale
-        found = self._job.catalogue.more(missed, self._tools, MORE_TOOLS)
+        found = await self._job.catalogue.more(missed, self._tools, MORE_TOOLS)
         if not found:
             return False
         await self._emit(Offered(step=step, tools=list(found)))

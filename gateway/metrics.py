@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -47,6 +48,12 @@ class Metrics:
             ["state"],
             registry=self.registry,
             buckets=_SECONDS,
+        )
+        self._embeddings = Counter(
+            "umi_embedding_requests",
+            "Requests to the embedding endpoint; resting: not sent, since it has failed.",
+            ["of", "outcome"],
+            registry=self.registry,
         )
         self._unapproved = Gauge(
             "umi_runs_requiring_action",
@@ -117,6 +124,10 @@ class Metrics:
     def webhook(self, state: DeliveryState, seconds: float) -> None:
         """An attempt to send a webhook ended, and left it in that state."""
         self._webhooks.labels(state).observe(seconds)
+
+    def embedded(self, of: Literal["query", "tools"], outcome: Literal["ok", "failed", "resting"]) -> None:
+        """A query or some tools were to be embedded."""
+        self._embeddings.labels(of, outcome).inc()
 
     def forget_toolset(self, toolset: str) -> None:
         """Drop the series of a toolset that is no more."""

@@ -22,6 +22,8 @@ from gateway.runs import Runs
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.tools.calls import Calls
+from gateway.tools.embedder import Embedder
+from gateway.tools.embeddings import Embeddings
 from gateway.tools.toolsets import Registry
 from gateway.transport import RoleClient
 from gateway.turns import Turns
@@ -56,7 +58,12 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         store = await stack.enter_async_context(Store(settings.database_url))
         secrets = Secrets(settings.secrets_directory)
         stack.enter_context(redacted(secrets))
-        kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets)
+        embeddings = None
+        if endpoint := settings.embedding_endpoint:
+            client = await stack.enter_async_context(RoleClient(settings.role_connections))
+            made = Embeddings(Embedder(client, endpoint), metrics, endpoint.seconds)
+            embeddings = await stack.enter_async_context(made)
+        kept = Registry(store.toolsets, settings.max_toolsets, settings.tool_allow, secrets, embeddings)
         registry = await stack.enter_async_context(kept)
         role_client = await stack.enter_async_context(RoleClient(settings.role_connections))
         hosts = Hosts(settings.tool_concurrency, settings.tool_failures, settings.tool_rest_seconds)

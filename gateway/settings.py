@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from pydantic import AnyHttpUrl, Field, SecretStr, field_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway.egress.client import Limits
 from gateway.egress.permission import parse_entry
+from gateway.tools.endpoint import Endpoint
 from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
 from umi.logs import Style
@@ -85,6 +86,16 @@ class Settings(FileSettings):
     max_offered: int = Field(
         default=10, ge=1, le=64, description="Tools shown to the roles; with more, a retriever picks."
     )
+    embedding_url: AnyHttpUrl | None = Field(
+        default=None,
+        description="An OpenAI-compatible API, up to /v1, whose embeddings find tools by meaning, beside their words. "
+        "It reads queries and the tools' documentation.",
+    )
+    embedding_model: str | None = Field(default=None, validate_default=True, description="The model to ask for there.")
+    embedding_key: SecretStr | None = Field(default=None, description="The bearer token that it wants to be shown.")
+    embedding_seconds: float = Field(
+        default=1.0, gt=0, le=60, description="So long a query waits for it; then words alone count, for half a minute."
+    )
     tool_seconds: Seconds = Field(default=10.0, description="Time for one tool call, from connecting to the last byte.")
     tool_bytes: int = Field(default=1_000_000, ge=1, description="A tool's response larger than this is not shown.")
     tool_connect_seconds: Seconds = Field(default=5.0, description="Time for one connection to a tool's host.")
@@ -148,6 +159,13 @@ class Settings(FileSettings):
             return given
         return [words for line in re.split(r"[;\n]", given) if (words := tuple(shlex.split(line)))]
 
+    @field_validator("embedding_model")
+    @classmethod
+    def _named(cls, model: str | None, others: ValidationInfo) -> str | None:
+        if others.data.get("embedding_url") and not model:
+            raise ValueError("the endpoint at UMI_EMBEDDING_URL has to be told a model")
+        return model
+
     @field_validator("tool_allow", "mcp_hosts", "webhook_allow", "webhook_pauses", mode="before")
     @classmethod
     def _listed(cls, given: object) -> object:
@@ -178,6 +196,14 @@ class Settings(FileSettings):
     def document_limits(self) -> Limits:
         """Of fetching one toolset document."""
         return replace(self.tool_limits, seconds=self.document_seconds, bytes=self.document_bytes)
+
+    @property
+    def embedding_endpoint(self) -> Endpoint | None:
+        """Where tools and queries are embedded, if anywhere."""
+        if self.embedding_url is None or self.embedding_model is None:
+            return None
+        key = self.embedding_key.get_secret_value() if self.embedding_key else None
+        return Endpoint(str(self.embedding_url).rstrip("/"), self.embedding_model, key, self.embedding_seconds)
 
     @property
     def webhook_terms(self) -> Terms:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
@@ -73,6 +74,7 @@ def create_app(
     Raises BadCheckpoint when the checkpoint is not for this role.
     """
     role = behaviour.role
+    behaviour = replace(behaviour, observation_tokens=settings.observation_tokens)
     service = RoleService(settings.max_queue)
     metrics = Metrics(role, lambda: service.running)
     weights: Weights = (

@@ -23,6 +23,8 @@ class RoleBehaviour:
     constrain: Callable[[Trajectory], Constraint | None]
     reply: Callable[[str, Trajectory, Manifest, Usage], RoleReply]
     """From text, trajectory, manifest and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
+    observation_tokens: int | None = None
+    """What is read of one observation at most, where the checkpoint does not say less; None: as the checkpoint says."""
 
 
 def finished_steps_only(trajectory: Trajectory) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from umi.context import LEAST_BUDGET
 from umi.logs import Style
 from umi.settings import FileSettings
 
@@ -61,6 +62,14 @@ class RoleSettings(FileSettings):
     max_queue: Annotated[int, Field(ge=1, description="requests waiting or running; beyond, 503 with Retry-After")] = 64
     max_body_mib: Annotated[int, Field(ge=1, description="largest request body, in MiB; beyond, 413")] = 4
     max_model_len: Annotated[int, Field(ge=256, description="tokens of prompt and completion together")] = 4096
+    observation_tokens: Annotated[
+        int | None,
+        Field(
+            ge=LEAST_BUDGET,
+            description="tokens that are read of one observation, where the checkpoint does not say less; what is "
+            "longer is shortened by its structure",
+        ),
+    ] = None
     max_num_seqs: Annotated[int, Field(ge=1, description="requests that the engine computes at the same time")] = 16
     max_loras: Annotated[int, Field(ge=1, description="adapters held at the same time")] = 4
     kv_cache_mib: Annotated[

@@ -8,7 +8,7 @@ from dataclasses import replace
 from services import tracing
 from services.engine import Engine, Generation, Sampling
 from services.role import RoleBehaviour
-from umi.context import fit
+from umi.context import compress, fit, shortened
 from umi.errors import BadCheckpoint, RoleOutputInvalid
 from umi.manifest import Checkpoint
 from umi.roles import Role, Turn
@@ -43,6 +43,12 @@ class RoleTurns:
         room = self._engine.max_model_len - self._behaviour.max_tokens
         return min(self.checkpoint.manifest.max_input_tokens, room)
 
+    @property
+    def observation_tokens(self) -> int | None:
+        """What is read of one observation: what the checkpoint was trained for, as far as this service lets it."""
+        budgets = (self.checkpoint.manifest.observation_tokens, self._behaviour.observation_tokens)
+        return min((budget for budget in budgets if budget is not None), default=None)
+
     async def take(self, trajectory: Trajectory, retried: Callable[[], None]) -> RoleReply:
         """The role's next words, parsed; a text that breaks the rules is sampled once more, warmer.
 
@@ -50,7 +56,8 @@ class RoleTurns:
         """
         started = time.perf_counter()
         self._behaviour.check(trajectory)
-        fitted = fit(trajectory, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
+        compressed = compress(trajectory, lambda text: len(self._engine.encode(text)), self.observation_tokens)
+        fitted = fit(compressed, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
         kept = fitted.trajectory
         tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept)
         spent = 0
@@ -63,7 +70,7 @@ class RoleTurns:
                 prompt_tokens=generation.prompt_tokens,
                 cached_tokens=generation.cached_tokens,
                 completion_tokens=spent,
-                shortened_observations=fitted.shortened,
+                shortened_observations=shortened(trajectory, kept),
                 dropped_steps=fitted.dropped,
                 seconds=time.perf_counter() - started,
             )

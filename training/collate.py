@@ -11,7 +11,7 @@ from training.instances import Instance
 from training.lessons import Lesson
 from training.packing import PrefixTree
 from training.records import Record
-from umi.context import Fitted, fit
+from umi.context import Fitted, fit, shortened
 from umi.errors import BadInput, ContextOverflow
 from umi.trajectory import Trajectory
 
@@ -30,22 +30,33 @@ class Tokens(NamedTuple):
 class TreeCollator:
     """Records to one prefix tree in which the instances of a lesson are learnt.
 
-    The history of an instance longer than `max_tokens` is shortened by the rule of serving (`umi.context`), never its
-    target. It is left out when even tools, query, newest step and target are too long.
+    By the rules of serving (`umi.context`) every observation is compressed to `observation_tokens`, and the history of
+    an instance longer than `max_tokens` is shortened, never its target. It is left out when even tools, query, newest
+    step and target are too long.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, max_tokens: int = 4096) -> None:
-        self.lesson, self.max_tokens = lesson, max_tokens
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        lesson: Lesson,
+        max_tokens: int = 4096,
+        observation_tokens: int | None = None,
+    ) -> None:
+        self.lesson, self.max_tokens, self.observation_tokens = lesson, max_tokens, observation_tokens
         self._tokenizer = tokenizer
 
     def tree(self, records: Sequence[Record]) -> PrefixTree:
         """The tree of neighbouring records."""
         tree = PrefixTree()
         for record in records:
-            for instance in self.lesson.instances(record):
+            for instance in self.lesson.instances(self.compressed(record)):
                 if (tokens := self.tokens(instance)) is not None:
                     tree.add(tokens.prompt, tokens.target)
         return tree
+
+    def compressed(self, record: Record) -> Record:
+        """The record as it is learnt and served: every observation within its budget."""
+        return record.compressed(lambda text: len(self._ids(text)), self.observation_tokens)
 
     def tokens(self, instance: Instance) -> Tokens | None:
         """The tokens of an instance within the context; None when it is left out.
@@ -78,12 +89,12 @@ class TreeCollator:
 @dataclass
 class Survey:
     """How the instances of a stage fit its context: `whole`, `shortened` by `shortened_observations` and
-    `dropped_steps` in all, or `left_out`."""
+    `dropped_steps` in all, or `left_out`; before that, `compressed_observations` of the records had to fit theirs."""
 
     counts: Counter[str] = field(default_factory=Counter[str])
 
     def __str__(self) -> str:
-        names = ("whole", "shortened", "left_out", "shortened_observations", "dropped_steps")
+        names = "whole shortened left_out shortened_observations dropped_steps compressed_observations".split()
         return ", ".join(f"{self.counts[name]} {name.replace('_', ' ')}" for name in names)
 
 
@@ -94,7 +105,9 @@ def survey(records: Sequence[Record], collate: TreeCollator) -> Survey:
     """
     found = Survey()
     for record in records:
-        for instance in collate.lesson.instances(record):
+        compressed = collate.compressed(record)
+        found.counts["compressed_observations"] += shortened(record.trajectory, compressed.trajectory)
+        for instance in collate.lesson.instances(compressed):
             if len((instance.prompt + instance.target).encode()) < collate.max_tokens:
                 found.counts["whole"] += 1  # no token is shorter than a byte
                 continue

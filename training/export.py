@@ -48,6 +48,7 @@ class About:
     cases: Sequence[SmokeCase] = ()
     tool_mention: str | None = None
     metrics: dict[str, float] = field(default_factory=dict[str, float])
+    observation_tokens: int | None = None
 
 
 def export(
@@ -102,6 +103,7 @@ def _write(
         rank=rank,
         stop=tokenizer.eos_token,
         tool_mention=about.tool_mention,
+        observation_tokens=about.observation_tokens,
         parents=about.parents,
         training={**about.training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},
         metrics={"final_loss": round(loss, 4), **about.metrics},

@@ -9,6 +9,9 @@ import typer
 
 from umi.errors import BadInput
 
+_KEPT = {"roles", "backbone", "stop", "max_input_tokens", "observation_tokens", "tool_mention", "metrics"}
+"""What a manifest says that merging does not change."""
+
 
 def merge(
     source: Annotated[Path, typer.Argument(help="The adapter's checkpoint.")],
@@ -64,7 +67,7 @@ def merged(source: Path, target: Path, backbone: Path, version: str | None = Non
             "stage": f"{about.training.get('stage', about.version)}, merged",
             "versions": {name: version_of(name) for name in ("torch", "transformers", "peft")},
         },
-        **about.model_dump(include={"roles", "backbone", "stop", "max_input_tokens", "tool_mention", "metrics"}),
+        **about.model_dump(include=_KEPT),
     )
     partial.rename(target)  # whole or not at all
     return written.version

@@ -1,8 +1,9 @@
 """A record: one annotated trajectory from outside, whatever its form was, and which of its turns are to be learnt."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from training.instances import Instance, instances
+from umi.context import compress
 from umi.grammar import MAX_RATIONALE_CHARS, closed
 from umi.prompt import PromptTemplate
 from umi.roles import Role
@@ -32,6 +33,10 @@ class Record(Frozen):
     def learns(self, step: int, role: Role) -> bool:
         """Whether the turn of `role` in step `step` may be a target."""
         return (step, role) not in self.unlearnt
+
+    def compressed(self, tokens: Callable[[str], int], budget: int | None) -> "Record":
+        """The record with every observation as a role with that budget reads it (`umi.context.compress`)."""
+        return self.model_copy(update={"trajectory": compress(self.trajectory, tokens, budget)})
 
     @property
     def roles(self) -> set[Role]:

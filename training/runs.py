@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import distributed
 
+from training.collate import TreeCollator
 from training.data import Data
 from training.export import About, export
 from training.lessons import Lesson
@@ -45,7 +46,11 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """What identifies the stage; goes into the manifest."""
-        facts = {"stage": self.stage, **self.data.facts(), "settings": self.settings.model_dump(mode="json")}
+        facts = {
+            "stage": self.stage,
+            **self.data.facts(),
+            "settings": self.settings.model_dump(mode="json", exclude_none=True),
+        }
         return facts | {"processes": int(os.environ.get("WORLD_SIZE", "1"))}
 
     def parents(self) -> tuple[str, ...]:
@@ -81,7 +86,9 @@ def _write(stage: Run, trained: Trained, facts: dict[str, Any], parents: tuple[s
     tokenizer = load_tokenizer(stage.backbone.directory, stage.settings.max_tokens)
     cases: tuple[SmokeCase, ...] = ()
     if len(stage.lesson.roles) == 1:
-        cases = choose(trained.model, tokenizer, stage.lesson.roles[0], stage.data.smoke)
+        collate = TreeCollator(tokenizer, stage.lesson, stage.settings.max_tokens, stage.settings.observation_tokens)
+        seen = [collate.compressed(record) for record in stage.data.smoke]
+        cases = choose(trained.model, tokenizer, stage.lesson.roles[0], seen)
     about = About(
         next_version(stage.target),
         stage.backbone.name,
@@ -91,6 +98,7 @@ def _write(stage: Run, trained: Trained, facts: dict[str, Any], parents: tuple[s
         cases,
         stage.data.tool_mention,
         {"tokens": trained.tokens, "seconds": round(trained.seconds, 1)},
+        stage.settings.observation_tokens,
     )
     export(trained.model, tokenizer, stage.target, stage.lesson, about)
     print(f"written to {stage.target}", flush=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from umi.context import LEAST_BUDGET
 from umi.errors import BadInput
 from umi.roles import Role
 from umi.trajectory import Frozen
@@ -21,6 +22,10 @@ class StageSettings(Frozen):
     tasks_per_pass: Annotated[int, Field(ge=1, description="tasks in one prefix tree")] = 3
     passes_per_step: Annotated[int, Field(ge=1, description="trees in one update, of all processes together")] = 2
     max_tokens: Annotated[int, Field(ge=16, description="prompt and target of one turn; older steps are cut")] = 4096
+    observation_tokens: Annotated[
+        int | None,
+        Field(ge=LEAST_BUDGET, description="of one observation; what is longer is shortened by its structure"),
+    ] = None
     rank: Annotated[int, Field(ge=0, description="of a LoRA adapter; 0: every parameter is trained, no adapter")] = 16
     alpha: Annotated[int, Field(ge=1)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -117,7 +117,7 @@ def train(
     """
     arguments = arguments_of(settings, work)  # first: it tells from_pretrained how the processes share the weights
     tokenizer = load_tokenizer(backbone, settings.max_tokens)
-    collate = TreeCollator(tokenizer, lesson, settings.max_tokens)
+    collate = TreeCollator(tokenizer, lesson, settings.max_tokens, settings.observation_tokens)
     turns = survey(records, collate)
     if arguments.process_index == 0:
         print(f"turns of {', '.join(lesson.roles)}: {turns}", flush=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from jinja2 import TemplateError
 from pydantic import AfterValidator, Field, ValidationError
 
+from umi.context import LEAST_BUDGET
 from umi.errors import BadCheckpoint
 from umi.prompt import PromptTemplate
 from umi.roles import Role
@@ -66,6 +67,8 @@ class Manifest(Frozen):
     prompt_sha256: str
     stop: str = "<|im_end|>"
     max_input_tokens: int = 3072
+    observation_tokens: Annotated[int, Field(ge=LEAST_BUDGET)] | None = None
+    """What is read of one observation (`umi.context.compress`); None: as much as there is."""
     tool_mention: Pattern | None = None
     """How a planner's rationale names the tool it wants: a regular expression with one group. None: no fixed way."""
     files: dict[FileName, str]

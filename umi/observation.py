@@ -1,15 +1,19 @@
 """From what a tool answered to the text that a model reads.
 
-Pure: the same bytes give the same observation in training and in serving.
+Pure: the same bytes give the same observation in training and in serving. The gateway shortens to characters; a role
+shortens further, to tokens of its own (`within`).
 """
 
 import html
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 MAX_CHARS = 1500
 _ITEMS, _STRING = 20, 300
+_MORE, _CUT = re.compile(r"… (\d{1,12}) more"), re.compile(r"… \((\d{1,12}) characters\)\Z")
+"""The notes of what was left out. What is shortened again tells of all that was left out."""
 _ERROR_FIELDS = ("detail", "message", "error", "title", "reason", "description")
 # None of these can be made to read a page more than once: a hostile megabyte must not hold up the event loop.
 _HEAD, _HEAD_END = re.compile(r"(?i)<head\b"), re.compile(r"(?i)</head\s*>")
@@ -25,7 +29,7 @@ def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CH
     """
     kind = content_type.partition(";")[0].strip().lower()
     if status >= 400:
-        return _cut(f"Error {status}: {_message(kind, body) or 'no reason given'}", max_chars)
+        return cut(f"Error {status}: {_message(kind, body) or 'no reason given'}", max_chars)
     if not body:
         return f"Done ({status}, no content)."
     if kind == "application/json" or kind.endswith("+json"):
@@ -34,11 +38,11 @@ def observe(status: int, content_type: str, body: bytes, max_chars: int = MAX_CH
         except RecursionError:
             return "The response is nested too deeply; not shown."
         except ValueError:
-            return _cut("Not valid JSON: " + _text(body), max_chars)
+            return cut("Not valid JSON: " + _text(body), max_chars)
     if kind == "text/html":
-        return _cut(_plain(_text(body)), max_chars)
+        return cut(_plain(_text(body)), max_chars)
     if kind.startswith("text/") or kind in {"application/xml", "application/yaml"}:
-        return _cut(_text(body), max_chars)
+        return cut(_text(body), max_chars)
     return f"Binary response of type {kind or 'unknown'}, {len(body)} bytes; not shown."
 
 
@@ -47,12 +51,12 @@ def observe_result(content: list[Any], structured: Any, is_error: bool, max_char
     if is_error:
         text = _dump(structured) if structured is not None and not content else _blocks(content)
         text = text or "no reason given"
-        return _cut(text if text.lower().startswith("error") else f"Error: {text}", max_chars)
+        return cut(text if text.lower().startswith("error") else f"Error: {text}", max_chars)
     if structured is None and len(content) == 1 and _kind(content[0]) == "text":
         structured = _document(str(content[0].get("text", "")))
     if structured is not None:
         return shorten(structured, max_chars)
-    return _cut(_blocks(content) or "Done (no content).", max_chars)
+    return cut(_blocks(content) or "Done (no content).", max_chars)
 
 
 def shorten(value: Any, max_chars: int = MAX_CHARS) -> str:
@@ -60,7 +64,30 @@ def shorten(value: Any, max_chars: int = MAX_CHARS) -> str:
     items, string = _ITEMS, _STRING
     while len(text := _dump(_trim(value, items, string))) > max_chars and (items > 1 or string > 20):
         items, string = max(1, items // 2), max(20, string // 2)
-    return _cut(text, max_chars)
+    return cut(text, max_chars)
+
+
+def within(text: str, tokens: Callable[[str], int], budget: int) -> str:
+    """An observation of at most `budget` tokens, as `tokens` counts them: JSON by structure, other text from its end.
+
+    It depends on nothing else, so that an observation reads the same at every step that follows it.
+    """
+    shown, chars, document = text, len(text), _document(text)
+    while chars and (counted := tokens(shown)) > budget:
+        chars = min(chars, len(shown)) * budget // counted
+        try:
+            shown = cut(text, chars) if document is None else shorten(document, chars)
+        except RecursionError:  # what can be read may still be nested too deeply to be written
+            document = None
+    return shown
+
+
+def cut(text: str, max_chars: int) -> str:
+    """The beginning of a text, with a note of its whole length; the text when it is not longer than `max_chars`."""
+    if len(text) <= max_chars:
+        return text
+    noted = _CUT.search(text)
+    return f"{text[:max_chars]}… ({noted[1] if noted else len(text)} characters)"
 
 
 def _blocks(content: list[Any]) -> str:
@@ -112,10 +139,13 @@ def _sendable(text: str) -> str:
 def _trim(value: Any, items: int, string: int) -> Any:
     match value:
         case str() if len(value) > string:
-            return f"{value[:string]}… ({len(value)} characters)"
+            return cut(value, string)
         case list():
-            kept = [_trim(item, items, string) for item in value[:items]]
-            return [*kept, f"… {len(value) - items} more"] if len(value) > items else kept
+            noted = _MORE.fullmatch(value[-1]) if value and isinstance(value[-1], str) else None
+            listed = value[:-1] if noted else value
+            kept = [_trim(item, items, string) for item in listed[:items]]
+            more = len(listed) - len(kept) + (int(noted[1]) if noted else 0)
+            return [*kept, f"… {more} more"] if more else kept
         case dict():
             return {key: _trim(item, items, string) for key, item in value.items()}
         case _:
@@ -145,7 +175,3 @@ def _plain(page: str) -> str:
         page = page[: start.start()] + page[end.end() :]
     page = _UNSEEN.sub(" ", page)
     return " ".join(html.unescape(_TAG.sub(" ", page)).split())
-
-
-def _cut(text: str, max_chars: int) -> str:
-    return text if len(text) <= max_chars else f"{text[:max_chars]}… ({len(text)} characters)"

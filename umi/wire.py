@@ -32,7 +32,7 @@ class Usage(Frozen):
     cached_tokens: int = 0
     completion_tokens: int
     shortened_observations: int = 0
-    """Old observations that were cut to fit the prompt (`umi.context`), and the oldest steps that were left out."""
+    """Observations that were cut to fit the prompt (`umi.context`), and the oldest steps that were left out."""
     dropped_steps: int = 0
     seconds: float
 

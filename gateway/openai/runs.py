@@ -20,7 +20,7 @@ async def begin(gateway: Gateway, key: Key, query: str, options: Options) -> str
     """Begin a run and return its id. Raises BadInput when there is no tool to offer."""
     catalogue = gateway.registry.catalogue(key.tenant)
     try:
-        tools = catalogue.offer(query, options.tools, gateway.settings.max_offered)
+        tools = await catalogue.offer(query, options.tools, gateway.settings.max_offered)
     except UnknownTool as error:
         raise UnknownTool(f"{error}; GET /v1/tools lists them", "umi.tools") from error
     if not tools:

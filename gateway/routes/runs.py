@@ -45,7 +45,7 @@ async def ask(
     A run that comes to wait for approval is answered with 202, its status `requires_action`; a stream stays open.
     """
     catalogue = gateway.registry.catalogue(key.tenant)
-    tools = catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
+    tools = await catalogue.offer(body.query, body.tools, gateway.settings.max_offered)
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "tools")
     claim = Claim(key=idempotency_key, digest=_digest(body)) if idempotency_key else None

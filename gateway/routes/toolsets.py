@@ -64,7 +64,7 @@ async def list_tools(
 ) -> list[ToolView]:
     """All tools in order of registration, or those that a query would be offered."""
     catalogue = gateway.registry.catalogue(key.tenant)
-    tools = catalogue.tools if query is None else catalogue.offer(query, None, gateway.settings.max_offered)
+    tools = catalogue.tools if query is None else await catalogue.offer(query, None, gateway.settings.max_offered)
     return [
         ToolView(
             name=tool.name,

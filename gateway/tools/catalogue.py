@@ -11,7 +11,8 @@ from gateway.egress.permission import Permission
 from gateway.policy import Decision
 from gateway.store import ToolsetRow
 from gateway.tools import validation
-from gateway.tools.retrieval import Retriever
+from gateway.tools.embeddings import Embeddings, Nearness
+from gateway.tools.retrieval import Retriever, Scores
 from umi.errors import UnknownTool
 from umi.mcp import McpRequest
 from umi.openapi import HttpRequest, Report
@@ -113,6 +114,8 @@ class Catalogue:
     """All tools at one moment. A run keeps the catalogue it began with."""
 
     toolsets: dict[str, Toolset] = field(default_factory=dict[str, Toolset])
+    embeddings: Embeddings | None = None
+    """What texts mean, where there is an endpoint that knows."""
 
     @cached_property
     def tools(self) -> dict[str, Tool]:
@@ -124,19 +127,29 @@ class Catalogue:
         """The index over all tools."""
         return Retriever({name: tool.search_text for name, tool in self.tools.items()})
 
-    def offer(self, query: str, names: Sequence[str] | None, k: int) -> dict[str, Tool]:
+    @cached_property
+    def _nearness(self) -> Nearness | None:
+        texts = [tool.search_text for tool in self.tools.values()]
+        return None if self.embeddings is None else Nearness(texts, self.embeddings)
+
+    async def _near(self, words: str) -> Scores | None:
+        return None if self._nearness is None else await self._nearness.to(words)
+
+    async def offer(self, query: str, names: Sequence[str] | None, k: int) -> dict[str, Tool]:
         """At most `k` tools for `query` among those named (all, when None). Raises UnknownTool."""
         if unknown := [name for name in names or () if name not in self.tools]:
             raise UnknownTool(f"no tool is named {unknown[0]!r}", "tools")
-        wanted = None if names is None else [name for name in self.tools if name in names]
-        return {name: self.tools[name] for name in self.retriever.top(query, k, wanted)}
+        wanted = [name for name in self.tools if names is None or name in names]
+        near = await self._near(query) if len(wanted) > k else None
+        return {name: self.tools[name] for name in self.retriever.top(query, k, wanted, near)}
 
-    def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:
+    async def more(self, need: str, offered: Container[str], k: int) -> dict[str, Tool]:
         """At most `k` tools beside those `offered` that fit `need`, the planner's words for what it misses.
 
-        Tools that it calls by name come first; none when nothing fits.
+        Tools that it calls by name come first; none when nothing fits. In meaning something is always nearest.
         """
         others = [name for name in self.tools if name not in offered]
         named = [name for name in others if re.search(rf"\b{re.escape(name)}\b", need)]
-        fitting = self.retriever.fitting(need.replace("_", " "), k, others)
+        words = need.replace("_", " ")
+        fitting = self.retriever.fitting(words, k, others, await self._near(words) if others else None)
         return {name: self.tools[name] for name in list(dict.fromkeys([*named, *fitting]))[:k]}

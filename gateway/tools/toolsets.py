@@ -15,6 +15,7 @@ from gateway.policy import Decision, decide
 from gateway.problems import NotFound
 from gateway.store import ToolsetRow, ToolsetStore
 from gateway.tools.catalogue import Catalogue, Toolset
+from gateway.tools.embeddings import Embeddings
 from gateway.tools.http_tools import read_document
 from gateway.tools.mcp_tools import read_listing
 from umi.errors import BadInput
@@ -31,9 +32,15 @@ class Registry:
     """
 
     def __init__(
-        self, store: ToolsetStore, max_toolsets: int = 100, trusted: Sequence[str] = (), secrets: Secrets = Secrets()
+        self,
+        store: ToolsetStore,
+        max_toolsets: int = 100,
+        trusted: Sequence[str] = (),
+        secrets: Secrets = Secrets(),
+        embeddings: Embeddings | None = None,
     ) -> None:
         self._store, self._max, self._trusted, self._secrets = store, max_toolsets, trusted, secrets
+        self._embeddings = embeddings
         self._changing = asyncio.Lock()
         self._catalogues: dict[str, Catalogue] = {}
         self._revisions: frozenset[str] = frozenset()
@@ -84,10 +91,10 @@ class Registry:
             env = row.options.mcp.env if row.options.mcp else {}
             for reference in [*row.options.secrets.values(), *env.values()]:
                 await asyncio.to_thread(self._secrets.read, reference)
-            changed = Catalogue({**before, row.name: toolset})
+            changed = Catalogue({**before, row.name: toolset}, self._embeddings)
             await asyncio.to_thread(lambda: changed.retriever)
             await self._store.save(row)
-            self._catalogues[row.tenant] = changed
+            self._keep({**self._catalogues, row.tenant: changed})
         return toolset
 
     async def delete(self, tenant: str, name: str) -> None:
@@ -98,7 +105,8 @@ class Registry:
             if name not in before:
                 raise NotFound(f"no toolset is named {name!r}", "name")
             await self._store.delete(tenant, name)
-            self._catalogues[tenant] = Catalogue({key: kept for key, kept in before.items() if key != name})
+            left = Catalogue({key: kept for key, kept in before.items() if key != name}, self._embeddings)
+            self._keep({**self._catalogues, tenant: left})
 
     async def relist(self, server: Server, listing: JsonObject) -> None:
         """An MCP server has other tools now. A listing that cannot be used changes nothing and is logged."""
@@ -139,11 +147,19 @@ class Registry:
                 _log.warning("the toolset %s of %s is not usable any more: %s", row.name, row.tenant, error)
                 continue
             found.setdefault(row.tenant, {})[row.name] = known
-        self._catalogues = {
-            tenant: before if (before := self.catalogue(tenant)).toolsets == toolsets else Catalogue(toolsets)
-            for tenant, toolsets in found.items()
-        }
+        unchanged = {tenant for tenant, toolsets in found.items() if self.catalogue(tenant).toolsets == toolsets}
+        self._keep(
+            {
+                tenant: self.catalogue(tenant) if tenant in unchanged else Catalogue(toolsets, self._embeddings)
+                for tenant, toolsets in found.items()
+            }
+        )
         self._revisions = revisions
+
+    def _keep(self, catalogues: dict[str, Catalogue]) -> None:
+        self._catalogues = catalogues
+        if self._embeddings is not None:
+            self._embeddings.hold(tool.search_text for each in catalogues.values() for tool in each.tools.values())
 
 
 def read_toolset(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:

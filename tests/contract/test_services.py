@@ -41,7 +41,11 @@ def body(*steps: Step) -> dict[str, Any]:
 async def serving(
     behaviour: RoleBehaviour, engine: ScriptedEngine, directory: Path, wait: bool = True, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    checkpoint = bare(directory, **({"max_input_tokens": settings.pop("max_input_tokens", 3072)}))
+    checkpoint = bare(
+        directory,
+        max_input_tokens=settings.pop("max_input_tokens", 3072),
+        observation_tokens=settings.pop("trained_observation_tokens", None),
+    )
     failures: list[str] = []
     app = create_app(behaviour, engine, checkpoint, RoleSettings(**settings), failures.append)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -154,6 +158,30 @@ async def test_a_long_history_loses_its_oldest_steps_and_says_so(tmp_path: Path)
     usage = response.json()["usage"]
     assert usage["dropped_steps"] == 2
     assert usage["prompt_tokens"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("budgets", "left"),
+    [
+        ({"observation_tokens": 32}, 32),
+        ({"trained_observation_tokens": 40}, 40),
+        ({"observation_tokens": 45, "trained_observation_tokens": 40}, 40),
+        ({"observation_tokens": 35, "trained_observation_tokens": 40}, 35),
+        ({"observation_tokens": 50}, 50),
+        ({}, 50),
+    ],
+)
+async def test_every_observation_is_read_within_its_budget_of_tokens(
+    tmp_path: Path, budgets: dict[str, int], left: int
+) -> None:
+    engine = ScriptedEngine([GOOD_PLAN])
+    async with serving(PLANNER, engine, tmp_path, **budgets) as client:
+        usages = [(await client.post("/v1/plan", json=body(*[FINISHED] * n))).json()["usage"] for n in (1, 2)]
+    assert [usage["shortened_observations"] for usage in usages] == ([1, 2] if left < 50 else [0, 0])
+    first, second = engine.prompts
+    tokens = first.partition("<|im_start|>tool ")[2].partition("<|im_end|>")[0].split()
+    assert 2 * left // 3 < len(tokens) <= left
+    assert second.startswith(first.removesuffix("planner")), "a prompt only grows"
 
 
 async def test_the_engines_window_counts_too(tmp_path: Path) -> None:

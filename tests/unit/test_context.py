@@ -1,8 +1,10 @@
 """Shortening a trajectory that is too long."""
 
+import json
+
 import pytest
 
-from umi.context import LEAST, SHORT, Fitted, fit
+from umi.context import LEAST, SHORT, Fitted, compress, fit, shortened
 from umi.errors import ContextOverflow
 from umi.roles import Turn
 from umi.trajectory import Plan, Step, ToolSpec, Trajectory
@@ -68,3 +70,40 @@ def test_a_query_that_is_too_long_by_itself_raises() -> None:
     assert fit(trajectory(), length, 5) == Fitted(trajectory())
     with pytest.raises(ContextOverflow):
         fit(trajectory(), length, 4)
+
+
+def test_an_observation_beyond_its_budget_is_shortened_by_itself_the_same_at_every_step() -> None:
+    long = json.dumps({"rows": [{"name": f"row {i}", "text": "word " * 40} for i in range(30)], "total": 30})
+    steps = [step.model_copy(update={"observation": long}) for step in trajectory(1, 1, 1).steps]
+    whole = trajectory().model_copy(update={"steps": (*steps, *trajectory(20).steps)})
+    compressed = compress(whole, len, 400)
+    first, *others = [step.observation or "" for step in compressed.steps]
+    assert others == [first, first, "w" * 20]
+    read = json.loads(first)
+    assert (read["rows"][0]["name"], read["total"]) == ("row 0", 30)
+    assert len(first) <= 400
+    assert shortened(whole, compressed) == 3
+    for steps_so_far in range(4):  # a prompt only grows
+        earlier = whole.model_copy(update={"steps": whole.steps[:steps_so_far]})
+        assert compress(earlier, len, 400).steps == compressed.steps[:steps_so_far]
+    assert compress(compressed, len, 400) == compressed
+    assert compress(whole, len, None) is whole
+
+
+def test_an_observation_is_counted_as_the_prompt_shows_it() -> None:
+    tokens: list[str] = []
+    compress(trajectory(40), lambda text: tokens.append(text) or 1, 32)
+    assert tokens == ["w" * 40]
+    control = trajectory(1).replace_last(observation="<|im_end|>" * 4)
+    tokens.clear()
+    compress(control, lambda text: tokens.append(text) or 1, 32)
+    assert tokens == ["< |im_end|>" * 4]
+
+
+def test_what_is_shortened_twice_is_counted_once_and_not_when_it_is_gone() -> None:
+    given = trajectory(900, 900, 900)
+    compressed = compress(given, len, 600)
+    fitted = fit(compressed, length, 850)
+    assert (fitted.dropped, len(fitted.trajectory.steps)) == (1, 2)
+    assert shortened(given, fitted.trajectory) == 2
+    assert "(900 characters)" in (fitted.trajectory.steps[0].observation or "")

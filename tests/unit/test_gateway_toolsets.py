@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gateway.store import ToolsetRow
@@ -103,3 +104,15 @@ def test_the_best_tools_are_found_by_word_stems_and_keep_their_order() -> None:
     assert retriever.top("the times in a city", 2, ["time", "cities", "convert"]) == ["time", "cities"]
     assert retriever.top("zzz", 2, ["cities", "convert", "time"]) == ["cities", "convert"]
     assert Retriever({}).top("q", 2, []) == []
+
+
+def test_rankings_by_words_and_by_meaning_are_fused_by_reciprocal_ranks() -> None:
+    retriever = Retriever({"a": "red green", "b": "red", "c": "blue", "d": "grey", "e": "white"})
+    near = np.array([0.0, 1.0, 1.2, 1.9, 1.8], np.float32)  # d e c b; a is not known
+    assert retriever.fitting("red", 5) == ["b", "a"]
+    # d 1/63 + 1/61, a 1/62 + 1/62, b 1/61 + 1/64, e 1/63 + 1/62, c 1/63 + 1/63
+    assert retriever.fitting("red", 5, near=near) == ["d", "a", "b", "e", "c"]
+    assert retriever.top("red", 2, near=near) == ["a", "d"]
+    assert retriever.fitting("red", 2, ["a", "c", "b"], near) == ["b", "c"]
+    assert retriever.fitting("nothing", 2, near=near) == ["d", "e"]
+    assert retriever.fitting("nothing", 2, near=np.zeros(5, np.float32)) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from umi.observation import MAX_CHARS, observe, shorten
+from umi.observation import MAX_CHARS, observe, shorten, within
 
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 NOTE = len("… (999999999 characters)")
@@ -117,3 +117,45 @@ def arbitrary(rng: random.Random, depth: int) -> Any:
             return [arbitrary(rng, depth - 1) for _ in range(rng.randrange(40 // (7 - depth) + 2))]
         case _:
             return {f"k{i}": arbitrary(rng, depth - 1) for i in range(rng.randrange(6))}
+
+
+def words(text: str) -> int:
+    """Tokens of a tokenizer that knows words and gives every other character one of its own."""
+    return sum(len(piece) if not piece.isascii() else 1 for piece in text.split())
+
+
+@pytest.mark.parametrize("budget", [32, 50, 200])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain words " * 200,
+        "天気は晴れです。" * 100,
+        json.dumps({"days": [{"text": "晴れ" * 30, "n": n} for n in range(40)]}, ensure_ascii=False),
+    ],
+)
+def test_an_observation_is_within_a_budget_of_tokens_and_says_what_is_left_out(text: str, budget: int) -> None:
+    shown = within(text, words, budget)
+    assert words(shown) <= budget
+    assert shown.startswith(text[:8])
+    assert "… (" in shown or " more" in shown
+    assert within(shown, words, budget) == shown
+    assert within(text, words, words(text)) == text
+
+
+def test_what_is_shortened_again_tells_of_all_that_was_left_out() -> None:
+    data = {"rows": list(range(100)), "text": "word " * 200}
+    once = shorten(data)
+    again = json.loads(within(once, len, 150))
+    assert again["rows"] == [0, 1, 2, 3, 4, "… 95 more"]
+    assert again["text"].endswith("… (1000 characters)")
+    assert within("x" * 3000, len, 1000) == within(within("x" * 3000, len, 2000), len, 1000)
+
+
+def test_nesting_that_cannot_be_shortened_by_structure_is_cut() -> None:
+    deep = "[" * 740 + "]" * 740
+    assert len(within(deep, len, 300)) <= 300
+    assert within(deep, len, 300).endswith("… (1480 characters)")
+
+
+def test_a_budget_too_small_for_any_note_ends_too() -> None:
+    assert within("x" * 100, len, 1) == "… (100 characters)"
