@@ -97,7 +97,7 @@ def _write(stage: Run, trained: Trained, facts: dict[str, Any], parents: tuple[s
         parents,
         cases,
         stage.data.tool_mention,
-        {"tokens": trained.tokens, "seconds": round(trained.seconds, 1)},
+        {"tokens": trained.tokens, "seconds": round(trained.seconds, 1)} if trained.tokens else {},
         stage.settings.observation_tokens,
     )
     export(trained.model, tokenizer, stage.target, stage.lesson, about)
