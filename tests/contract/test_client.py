@@ -86,7 +86,12 @@ def test_toolsets_tools_and_models_are_typed(world: World, client: Client) -> No
     assert "sky" in [toolset.name for toolset in client.toolsets.list()]
     assert "weather" in [tool.name for tool in client.tools.list()]
     assert client.tools.list(query="add two whole numbers")[0].toolset == "test"
+    assert client.toolsets.get("sky") == added
     client.toolsets.delete("sky")
+    (kept,) = client.toolsets.versions("sky")
+    assert (kept.version, kept.current, kept.operations) == (1, False, {"imported": 1})
+    was = client.toolsets.version("sky", 1)
+    assert (was.specs[0].spec.description, was.digest, was.document) == ("Say it", kept.digest, document | was.document)
     assert "sky" not in [toolset.name for toolset in client.toolsets.list()]
     assert [model.id for model in client.models.list()] == ["umi"]
 
@@ -228,6 +233,9 @@ PAIRS = {
     "ToolSpec": results.ToolSpec,
     "ToolsetView": results.Toolset,
     "RegisteredToolset": results.RegisteredToolset,
+    "ToolsetVersion": results.ToolsetVersion,
+    "VersionView": results.VersionContent,
+    "ToolSource": results.ToolSource,
     "OperationReport": results.OperationReport,
 }
 
