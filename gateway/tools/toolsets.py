@@ -72,24 +72,25 @@ class Registry:
         await self.refresh()
         now = self.catalogue(tenant)
         then: dict[ToolSource, Catalogue] = {}
-        for source in {source for source in tools.values() if source is not None}:
-            current = now.toolsets.get(source.toolset)
-            try:
-                if current is None or current.row.version != source.version:
-                    _, current = await self.version(tenant, source.toolset, source.version)
-                then[source] = Catalogue({source.toolset: current})
-            except BadInput as error:
-                _log.warning("tools that a run of %s was offered cannot be had any more: %s", tenant, error)
         found: dict[str, Tool] = {}
         for name, source in tools.items():
-            if source is None:
-                tool = now.tools.get(name)
-            else:
-                tool = then[source].tools.get(name) if source in then else None
-                tool = tool and resumed(tool, now)
-            if tool is not None:
-                found[name] = tool
+            if source is not None and source not in then:
+                then[source] = await self._then(tenant, source)
+            known = now if source is None else then[source]
+            if (tool := known.tools.get(name)) is not None:
+                found[name] = resumed(tool, now)
         return found
+
+    async def _then(self, tenant: str, source: ToolSource) -> Catalogue:
+        """One version of one toolset; nothing when it cannot be had any more."""
+        current = self.catalogue(tenant).toolsets.get(source.toolset)
+        try:
+            if current is None or current.row.version != source.version:
+                _, current = await self.version(tenant, source.toolset, source.version)
+        except BadInput as error:
+            _log.warning("tools that a run of %s was offered cannot be had any more: %s", tenant, error)
+            return Catalogue()
+        return Catalogue({source.toolset: current})
 
     async def refresh(self) -> None:
         """Take over what the store holds, if it has changed."""

@@ -96,7 +96,7 @@ def test_toolsets_tools_and_models_are_typed(world: World, client: Client) -> No
     assert [model.id for model in client.models.list()] == ["umi"]
 
 
-@pytest.mark.parametrize("allow", [900, 1300, 2500])
+@pytest.mark.parametrize("allow", [1600, 1900, 2500])
 def test_a_stream_whose_connection_is_cut_again_and_again_loses_and_doubles_nothing(world: World, allow: int) -> None:
     with cutting(world.gateway, allow) as (cutter, url), Client(url) as client:
         seen = list(client.queries.stream("q"))
