@@ -198,7 +198,7 @@ class RegisteredToolset(ToolsetView):
     report: list[OperationReport]
 
 
-class VersionView(RegisteredToolset):
+class ToolsetVersionView(RegisteredToolset):
     """A version of a toolset, as it was registered: its tools as models saw them, and the document that they are of.
 
     `replaced_at` is when it was current for the last time, None while it is; times are seconds since the epoch.

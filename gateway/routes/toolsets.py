@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 
 from gateway import accounts
 from gateway.accounts import Keeper, Reader
-from gateway.bodies import McpBody, RegisteredToolset, ToolsetBody, ToolsetView, ToolView, VersionView
+from gateway.bodies import McpBody, RegisteredToolset, ToolsetBody, ToolsetVersionView, ToolsetView, ToolView
 from gateway.egress.permission import permission
 from gateway.mcp.servers import server_of
 from gateway.parts import Current, Gateway
@@ -68,11 +68,11 @@ async def list_versions(name: Name, gateway: Current, key: Reader) -> list[Tools
 @router.get("/toolsets/{name}/versions/{version}")
 async def show_version(
     name: Name, version: Annotated[int, Path(ge=1, le=2**31 - 1)], gateway: Current, key: Reader
-) -> VersionView:
+) -> ToolsetVersionView:
     """A toolset as it was registered then; also of one that was deleted."""
     kept, toolset = await gateway.registry.version(key.tenant, name, version)
     told = {**_shown(toolset).model_dump(), **kept.model_dump(exclude={"operations"})}
-    return VersionView(**told, specs=[_tool(tool) for tool in toolset.tools], document=toolset.row.document)
+    return ToolsetVersionView(**told, specs=[_tool(tool) for tool in toolset.tools], document=toolset.row.document)
 
 
 @router.delete("/toolsets/{name}", status_code=204)

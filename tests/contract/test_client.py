@@ -234,7 +234,7 @@ PAIRS = {
     "ToolsetView": results.Toolset,
     "RegisteredToolset": results.RegisteredToolset,
     "ToolsetVersion": results.ToolsetVersion,
-    "VersionView": results.VersionContent,
+    "ToolsetVersionView": results.VersionContent,
     "ToolSource": results.ToolSource,
     "OperationReport": results.OperationReport,
 }
