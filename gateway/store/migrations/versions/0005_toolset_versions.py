@@ -32,10 +32,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "name", "digest", name="toolset_versions_differ"),
     )
     now = time.time()
-    asked = sa.text("SELECT tenant, name, url, document, options FROM toolsets")
-    for row in op.get_bind().execute(asked).mappings().all():
+    connection = op.get_bind()
+    asked = sa.text("SELECT tenant, name, url, document, options FROM toolsets WHERE position = :position")
+    for position in connection.execute(sa.text("SELECT position FROM toolsets")).scalars().all():
+        row = connection.execute(asked, {"position": position}).mappings().one()  # one at a time: documents are large
         first = {**row, "version": 1, "digest": _digest(**row), "operations": None, "registered_at": now}
-        op.get_bind().execute(versions.insert().values(**first, replaced_at=None))
+        connection.execute(versions.insert().values(**first, replaced_at=None))
     op.add_column("toolsets", sa.Column("version", sa.Integer, nullable=False, server_default="1"))
     for name in ("url", "document", "options"):
         op.drop_column("toolsets", name)
