@@ -160,11 +160,15 @@ class ToolsetBody(Body):
 
 
 class ToolView(BaseModel):
-    """A registered tool. One of an MCP server has `tools/call` as its method, and the server's name for it as path."""
+    """A registered tool. One of an MCP server has `tools/call` as its method, and the server's name for it as path.
+
+    `version` is that of its toolset.
+    """
 
     name: str
     summary: str
     toolset: str
+    version: int
     method: str
     path: str
     changes_state: bool
@@ -179,6 +183,7 @@ class ToolsetView(BaseModel):
     """
 
     name: str
+    version: int
     url: str | None
     base_url: str
     tools: list[str]
@@ -188,6 +193,20 @@ class ToolsetView(BaseModel):
 
 
 class RegisteredToolset(ToolsetView):
-    """A toolset that was just registered, and what became of each operation or tool that it has."""
+    """A toolset by itself, and what became of each operation or tool that it has."""
 
     report: list[OperationReport]
+
+
+class ToolsetVersionView(RegisteredToolset):
+    """A version of a toolset, as it was registered: its tools as models saw them, and the document that they are of.
+
+    `replaced_at` is when it was current for the last time, None while it is; times are seconds since the epoch.
+    """
+
+    current: bool
+    registered_at: float
+    replaced_at: float | None
+    digest: str
+    specs: list[ToolView]
+    document: JsonObject

@@ -55,12 +55,20 @@ class Payload(Frozen):
     type: ClassVar[str]
 
 
+class ToolSource(Frozen):
+    """Which version of which toolset a tool is of."""
+
+    toolset: str
+    version: int
+
+
 class RunCreated(Payload):
-    """The run exists; nothing has been asked yet."""
+    """The run exists; nothing has been asked yet. `sources` tells of each tool what it means in this run."""
 
     type: ClassVar[str] = "run.created"
     query: str
     tools: list[str]
+    sources: dict[str, ToolSource] = Field(default_factory=dict[str, ToolSource])
     max_steps: int
     deadline_seconds: float
     may_add: bool = False
@@ -86,6 +94,7 @@ class Offered(Payload):
     type: ClassVar[str] = "tools"
     step: int
     tools: list[str]
+    sources: dict[str, ToolSource] = Field(default_factory=dict[str, ToolSource])
 
 
 class Called(Payload):

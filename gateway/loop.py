@@ -32,6 +32,7 @@ from gateway.problems import NotStored, RunProblem, problem_of
 from gateway.roles import Roles
 from gateway.tools.calls import Calls
 from gateway.tools.catalogue import Catalogue, Sent, Tool
+from gateway.tools.earlier import Withdrawn
 from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
@@ -180,7 +181,8 @@ class _Run:
         found = await self._job.catalogue.more(missed, self._tools, MORE_TOOLS)
         if not found:
             return False
-        await self._emit(Offered(step=step, tools=list(found)))
+        sources = {name: tool.source for name, tool in found.items()}
+        await self._emit(Offered(step=step, tools=list(found), sources=sources))
         self._trajectory = self._trajectory.offer(tool.spec for tool in found.values())
         self._tools |= found
         self._offers += 1
@@ -228,8 +230,9 @@ class _Run:
                 return None
             if not approval.approve:
                 return Reply(_refusal(approval.reason), ToolOutcome.REFUSED)
-            if tool is None:
-                return Reply(f"Not sent: there is no tool {called.call.tool!r} any more.", ToolOutcome.REJECTED)
+            if tool is None or isinstance(tool, Withdrawn):
+                why = f"there is no tool {called.call.tool!r} any more" if tool is None else tool.reason
+                return Reply(f"Not sent: {why}.", ToolOutcome.REJECTED)
             await self._emit(Sending(step=called.step))
             return await self._send(called, called.request, tool)
         if tool is None or not tool.may_repeat(called.request):

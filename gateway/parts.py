@@ -82,7 +82,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway]:
         calls = Calls(Dispatcher(egress, keyring, limits), sessions)
         loop = Loop(roles, calls, metrics, settings.approval_seconds)
         turns = Turns(settings.max_running)
-        runs = Runs(loop, store.runs, metrics, registry.fresh, turns, settings.lease_seconds, settings.drain_seconds)
+        runs = Runs(loop, store.runs, metrics, registry, turns, settings.lease_seconds, settings.drain_seconds)
         await stack.enter_async_context(runs)
         accounts = Accounts(store.keys)
         desk = Desk(open_registry(settings.registry)) if settings.registry else None

@@ -15,6 +15,7 @@ from gateway.events import (
     RequiresAction,
     RunCreated,
     Sending,
+    ToolSource,
 )
 from umi.roles import Role
 from umi.trajectory import Call, Plan, Step, Trajectory
@@ -47,10 +48,11 @@ class Past:
     """How often more tools were offered."""
 
 
-def tools_of(events: Iterable[Event]) -> list[str]:
-    """The names of all tools that a run was offered, in order."""
+def tools_of(events: Iterable[Event]) -> dict[str, ToolSource | None]:
+    """All tools that a run was offered, in order; None for one from before versions were kept."""
     payloads = (event.payload for event in events)
-    return [name for each in payloads if isinstance(each, RunCreated | Offered) for name in each.tools]
+    offers = [each for each in payloads if isinstance(each, RunCreated | Offered)]
+    return {name: each.sources.get(name) for each in offers for name in each.tools}
 
 
 def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ from gateway.past import Past, past_of, seconds_of_work, tools_of
 from gateway.problems import Conflict, NotStored, TooMany
 from gateway.store import Claim, Exceeded, Key, Lease, RunStore, Taken
 from gateway.tools.catalogue import Catalogue, Tool
+from gateway.tools.toolsets import Registry
 from gateway.tracing import RunSpan
 from gateway.turns import Turns
 from umi import logs
@@ -41,13 +41,13 @@ class Runs:
         loop: Loop,
         store: RunStore,
         metrics: Metrics,
-        catalogue: Callable[[str], Awaitable[Catalogue]],
+        registry: Registry,
         turns: Turns,
         lease_seconds: float,
         drain_seconds: float,
     ) -> None:
         self._loop, self._store, self._metrics, self._turns = loop, store, metrics, turns
-        self._catalogue, self._lease_seconds, self._owner = catalogue, lease_seconds, uuid.uuid4().hex
+        self._registry, self._lease_seconds, self._owner = registry, lease_seconds, uuid.uuid4().hex
         self._drain_seconds, self._is_leaving = drain_seconds, False
         self._running: dict[str, _Run] = {}
         self._watching: list[asyncio.Task[None]] = []
@@ -96,6 +96,7 @@ class Runs:
         created = RunCreated(
             query=query,
             tools=list(tools),
+            sources={name: tool.source for name, tool in tools.items()},
             max_steps=max_steps,
             deadline_seconds=deadline_seconds,
             may_add=catalogue is not None,
@@ -210,10 +211,9 @@ class Runs:
             return await self._end_waiting(run, Outcome.EXPIRED)
         created = events[0].payload
         assert isinstance(created, RunCreated)
-        known = await self._catalogue(run.tenant)
-        tools = {name: known.tools[name] for name in tools_of(events) if name in known.tools}
+        tools = await self._registry.earlier(run.tenant, tools_of(events))
         spent = seconds_of_work(events, time.time())
-        more = known if created.may_add else None
+        more = self._registry.catalogue(run.tenant) if created.may_add else None
         job = Job(run.run_id, created.query, tools, created.max_steps, created.deadline_seconds, spent, more)
         with logs.bound(run_id=run.run_id, tenant=run.tenant):
             _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)

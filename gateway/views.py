@@ -19,6 +19,7 @@ from gateway.events import (
     RunStatus,
     Sending,
     ToolOutcome,
+    ToolSource,
 )
 from gateway.problems import RunProblem
 from umi.mcp import METHOD, McpRequest
@@ -126,12 +127,16 @@ class Timings(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run. `outcome` and `ended_at` are None while it goes on; `required_action` is what it waits for."""
+    """A run. `outcome` and `ended_at` are None while it goes on; `required_action` is what it waits for.
+
+    `sources` tells by tool name which version of which toolset it is of; runs from before there were versions lack it.
+    """
 
     run_id: str
     created_at: float
     query: str
     tools: list[str]
+    sources: dict[str, ToolSource] = Field(default_factory=dict[str, ToolSource])
     max_steps: int
     deadline_seconds: float
     status: RunStatus = RunStatus.RUNNING
@@ -175,6 +180,7 @@ def fold(events: Iterable[Event]) -> RunView:
                 _planned(view, planned)
             case Offered() as offered:
                 view.tools += offered.tools
+                view.sources |= offered.sources
             case Called() as called:
                 _called(view, called)
             case Observed() as observed:

@@ -48,7 +48,7 @@ def export(
     until: Annotated[datetime | None, typer.Option(help="Only runs that began before.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Only runs that ended so: answered, gave_up, …")] = None,
     with_tools: Annotated[
-        bool, typer.Option("--with-tools", help="With the documents of tools that are still registered.")
+        bool, typer.Option("--with-tools", help="With the documents of tools, as the run was offered them.")
     ] = False,
     gateway: GatewayUrl = LOCAL,
 ) -> None:
@@ -65,7 +65,10 @@ def prune(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     database: DatabaseUrl = None,
 ) -> None:
-    """Forget runs that have ended, on the database itself; gateways may go on meanwhile."""
+    """Forget runs that have ended, and versions of toolsets that only they needed, on the database itself.
+
+    Gateways may go on meanwhile.
+    """
     before, forgotten = time.time() - days * 86_400, 0
     with opened(database) as opened_database:
         while True:
@@ -74,7 +77,11 @@ def prune(
             if not count:
                 break
             forgotten += count
+        with opened_database.transaction() as connection:
+            versions = retention.prune_versions(connection, before, tenant)
     print(f"{forgotten} runs forgotten")
+    if versions:
+        print(f"{versions} versions of toolsets forgotten")
 
 
 @app.command()

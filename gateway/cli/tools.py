@@ -1,8 +1,10 @@
 """umi tools: list the registered tools, add a toolset."""
 
 import shlex
+import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -33,7 +35,8 @@ def list_tools(
     tools: list[dict[str, Any]] = Api(gateway).get("/v1/tools", {"query": query} if query else {})
     for tool in tools:
         asks = "needs approval" if tool["needs_approval"] else ""
-        table.add_row(*(plain(str(tool[key])) for key in ("name", "summary", "toolset")), asks)
+        toolset = f"{tool['toolset']} {tool['version']}"
+        table.add_row(plain(tool["name"]), plain(tool["summary"]), plain(toolset), asks)
     console = Console()
     console.print(table if tools else "No tools yet. Add some with: umi tools add NAME URL_OR_FILE")
 
@@ -113,6 +116,24 @@ def add(
         print(report.summary)
     for operation in report.of(Status.REFUSED):
         print(plain(f"refused: {f'{operation.method} {operation.path}'.strip()}: {operation.reason}"))
+
+
+@app.command()
+def versions(
+    name: Annotated[str, typer.Argument(help="The toolset, also one that was deleted.")],
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """List the versions of a toolset that are kept, the newest first."""
+    table = Table("version", "registered", "operations", "content", "", box=None)
+    found: list[dict[str, Any]] = Api(gateway).get(f"/v1/toolsets/{quote(name, safe='')}/versions")
+    for each in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["registered_at"]))
+        counts = ", ".join(
+            f"{count} {status.replace('_', ' ')}" for status, count in (each["operations"] or {}).items()
+        )
+        current = "current" if each["current"] else ""
+        table.add_row(str(each["version"]), when, plain(counts), each["digest"][:12], current)
+    Console().print(table)
 
 
 def _exception(text: str) -> tuple[str, str]:

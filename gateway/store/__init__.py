@@ -3,7 +3,7 @@
     database.py    reading, and writing in commits that many share     tables.py      the tables
     runs.py        runs, their logs, leases and claims                 rows.py        rows as the others see them
     following.py   waiting for events that are not there yet           retention.py   forgetting old runs
-    toolsets.py    registered toolsets                                 migrations/    how the tables came about
+    toolsets.py    toolsets, by version                                migrations/    how the tables came about
     keys.py        API keys and what they have used                    webhooks.py    what is to be told when runs end
     export.py      reading many runs
 
@@ -31,6 +31,7 @@ from gateway.store.rows import (
     Taken,
     ToolsetOptions,
     ToolsetRow,
+    ToolsetVersion,
 )
 from gateway.store.runs import RunStore
 from gateway.store.toolsets import ToolsetStore
@@ -58,6 +59,7 @@ __all__ = [
     "ToolsetOptions",
     "ToolsetRow",
     "ToolsetStore",
+    "ToolsetVersion",
     "WebhookStore",
     "digest",
 ]

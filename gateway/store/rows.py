@@ -167,10 +167,26 @@ class ToolsetOptions(Frozen):
 
 
 class ToolsetRow(Frozen):
-    """A registered toolset as it is kept: `document` has one absolute server URL."""
+    """What a registration says, as it is kept: `document` has one absolute server URL. `version` is 0 until then."""
 
     name: str
     url: str | None = None
     document: JsonObject
     tenant: str = LOCAL.tenant
     options: ToolsetOptions = ToolsetOptions()
+    version: int = 0
+
+
+class ToolsetVersion(Frozen):
+    """A version of a toolset, its content aside; times are seconds since the epoch.
+
+    `operations` counts them by what became of them (imported, with_loss, refused, left_out); None for what was
+    registered before versions were kept. `replaced_at` is when it was current for the last time, None while it is.
+    """
+
+    version: int
+    current: bool
+    registered_at: float
+    replaced_at: float | None
+    digest: str
+    operations: dict[str, int] | None

@@ -78,13 +78,30 @@ toolsets = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
     sa.Column("name", sa.String(64), nullable=False),
-    sa.Column("url", sa.Text),
-    sa.Column("document", sa.Text, nullable=False),
     sa.Column("revision", sa.String(32), nullable=False),
-    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
     sa.UniqueConstraint("tenant", "name", name="toolsets_named"),
 )
-"""`revision` changes with every change, so that another gateway sees what it has to read again."""
+"""What is registered now, and as which version. `revision` changes with every change, so that another gateway sees what
+it has to read again."""
+
+toolset_versions = sa.Table(
+    "toolset_versions",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("url", sa.Text),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("operations", sa.Text),
+    sa.Column("registered_at", sa.Float, nullable=False),
+    sa.Column("replaced_at", sa.Float),
+    sa.UniqueConstraint("tenant", "name", "digest", name="toolset_versions_differ"),
+)
+"""What registrations have said, each once; what it says is never changed. `operations` counts them by what became of
+them. `replaced_at` is when the version was current for the last time; None while it is."""
 
 keys = sa.Table(
     "keys",

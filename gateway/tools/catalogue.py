@@ -3,11 +3,12 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.egress.permission import Permission
+from gateway.events import ToolSource
 from gateway.policy import Decision
 from gateway.store import ToolsetRow
 from gateway.tools import validation
@@ -45,7 +46,14 @@ class Tool(ABC, Generic[Source]):
 
     operation: Source
     toolset: str
+    version: int = field(default=0, kw_only=True)
+    """Of its toolset."""
     decision: Decision = field(default=Decision.ALLOW, kw_only=True)
+
+    @property
+    def source(self) -> ToolSource:
+        """Where it is from."""
+        return ToolSource(toolset=self.toolset, version=self.version)
 
     @property
     def name(self) -> str:
@@ -107,6 +115,11 @@ class Toolset:
     report: Report = field(default_factory=Report)
     withheld: tuple[str, ...] = ()
     """Names of the tools that its policy denies."""
+
+    def numbered(self, version: int) -> "Toolset":
+        """The same as that version."""
+        tools = tuple(replace(tool, version=version) for tool in self.tools)
+        return replace(self, row=self.row.model_copy(update={"version": version}), tools=tools)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -10,11 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.egress.permission import may_be_reached, shown
 from gateway.egress.secrets import Secrets
+from gateway.events import ToolSource
 from gateway.mcp.servers import Server, server_of
 from gateway.policy import Decision, decide
 from gateway.problems import NotFound
-from gateway.store import ToolsetRow, ToolsetStore
-from gateway.tools.catalogue import Catalogue, Toolset
+from gateway.store import ToolsetRow, ToolsetStore, ToolsetVersion
+from gateway.tools.catalogue import Catalogue, Tool, Toolset
+from gateway.tools.earlier import resumed
 from gateway.tools.embeddings import Embeddings
 from gateway.tools.http_tools import read_document
 from gateway.tools.mcp_tools import read_listing
@@ -23,6 +26,8 @@ from umi.trajectory import JsonObject
 
 _log = logging.getLogger("umi.gateway")
 _LOOK_SECONDS = 1.0
+_MOST_RELISTED = 200
+"""How many versions of a toolset are kept before a server can make no more of them by changing its tools."""
 
 
 class Registry:
@@ -60,10 +65,39 @@ class Registry:
         """The tenant's tools now."""
         return self._catalogues.get(tenant, Catalogue())
 
-    async def fresh(self, tenant: str) -> Catalogue:
-        """The tenant's tools, with whatever another gateway has changed until now."""
+    async def version(self, tenant: str, name: str, version: int) -> tuple[ToolsetVersion, Toolset]:
+        """A toolset as it was registered then. Raises NotFound."""
+        if (found := await self._store.version(tenant, name, version)) is None:
+            raise NotFound(f"no version {version} of a toolset {name!r} is kept", "version")
+        return found[0], await asyncio.to_thread(read_toolset, found[1], self._trusted)
+
+    async def earlier(self, tenant: str, tools: Mapping[str, ToolSource | None]) -> dict[str, Tool]:
+        """Tools that a run was offered, for going on with it: each as it was then, as far as that may be called now.
+
+        One of unknown source is what has its name now. One that cannot be had at all is left out.
+        """
         await self.refresh()
-        return self.catalogue(tenant)
+        now = self.catalogue(tenant)
+        then: dict[ToolSource, Catalogue] = {}
+        found: dict[str, Tool] = {}
+        for name, source in tools.items():
+            if source is not None and source not in then:
+                then[source] = await self._then(tenant, source)
+            known = now if source is None else then[source]
+            if (tool := known.tools.get(name)) is not None:
+                found[name] = resumed(tool, now)
+        return found
+
+    async def _then(self, tenant: str, source: ToolSource) -> Catalogue:
+        """One version of one toolset; nothing when it cannot be had any more."""
+        current = self.catalogue(tenant).toolsets.get(source.toolset)
+        try:
+            if current is None or current.row.version != source.version:
+                _, current = await self.version(tenant, source.toolset, source.version)
+        except BadInput as error:
+            _log.warning("tools that a run of %s was offered cannot be had any more: %s", tenant, error)
+            return Catalogue()
+        return Catalogue({source.toolset: current})
 
     async def refresh(self) -> None:
         """Take over what the store holds, if it has changed."""
@@ -71,7 +105,7 @@ class Registry:
             await self._refresh()
 
     async def register(self, row: ToolsetRow) -> Toolset:
-        """Add a toolset to its tenant's, or replace the one of that name.
+        """Add a toolset to its tenant's, or replace the one of that name: as a new version, unless there was the same.
 
         Raises BadDocument, or BadInput when a tool's name is taken by another toolset or a server is at an address that
         is not public and not allowed; then nothing has changed.
@@ -91,14 +125,15 @@ class Registry:
             env = row.options.mcp.env if row.options.mcp else {}
             for reference in [*row.options.secrets.values(), *env.values()]:
                 await asyncio.to_thread(self._secrets.read, reference)
+            operations = Counter(operation.status.value for operation in toolset.report.operations)
+            toolset = toolset.numbered(await self._store.save(row, operations))
             changed = Catalogue({**before, row.name: toolset}, self._embeddings)
             await asyncio.to_thread(lambda: changed.retriever)
-            await self._store.save(row)
             self._keep({**self._catalogues, row.tenant: changed})
         return toolset
 
     async def delete(self, tenant: str, name: str) -> None:
-        """Forget a toolset; runs that began with it keep it. Raises NotFound."""
+        """Forget a toolset but not its versions; runs that began with it keep it. Raises NotFound."""
         async with self._changing:
             await self._refresh()
             before = self.catalogue(tenant).toolsets
@@ -115,6 +150,9 @@ class Registry:
             return
         if server_of(known.row, self._trusted) != server:
             return  # the toolset is another server's by now
+        if len(await self._store.versions(server.tenant, server.toolset)) >= _MOST_RELISTED:
+            _log.warning("the tools of %s of %s change too often; register it again", server.toolset, server.tenant)
+            return
         try:
             await self.register(known.row.model_copy(update={"document": listing}))
         except BadInput as error:
@@ -177,7 +215,11 @@ def _under_policy(toolset: Toolset) -> Toolset:
     if unknown := set(options.tool_policy) - {tool.name for tool in toolset.tools}:
         raise BadInput(f"there is no usable tool named {min(unknown)!r}", "tool_policy")
     decided = [
-        replace(tool, decision=decide(options.policy, options.tool_policy, tool.name, not tool.is_read_only))
+        replace(
+            tool,
+            version=toolset.row.version,
+            decision=decide(options.policy, options.tool_policy, tool.name, not tool.is_read_only),
+        )
         for tool in toolset.tools
     ]
     offered = tuple(tool for tool in decided if tool.decision is not Decision.DENY)

@@ -86,12 +86,17 @@ def test_toolsets_tools_and_models_are_typed(world: World, client: Client) -> No
     assert "sky" in [toolset.name for toolset in client.toolsets.list()]
     assert "weather" in [tool.name for tool in client.tools.list()]
     assert client.tools.list(query="add two whole numbers")[0].toolset == "test"
+    assert client.toolsets.get("sky") == added
     client.toolsets.delete("sky")
+    (kept,) = client.toolsets.versions("sky")
+    assert (kept.version, kept.current, kept.operations) == (1, False, {"imported": 1})
+    was = client.toolsets.version("sky", 1)
+    assert (was.specs[0].spec.description, was.digest, was.document) == ("Say it", kept.digest, document | was.document)
     assert "sky" not in [toolset.name for toolset in client.toolsets.list()]
     assert [model.id for model in client.models.list()] == ["umi"]
 
 
-@pytest.mark.parametrize("allow", [900, 1300, 2500])
+@pytest.mark.parametrize("allow", [1600, 1900, 2500])
 def test_a_stream_whose_connection_is_cut_again_and_again_loses_and_doubles_nothing(world: World, allow: int) -> None:
     with cutting(world.gateway, allow) as (cutter, url), Client(url) as client:
         seen = list(client.queries.stream("q"))
@@ -228,6 +233,9 @@ PAIRS = {
     "ToolSpec": results.ToolSpec,
     "ToolsetView": results.Toolset,
     "RegisteredToolset": results.RegisteredToolset,
+    "ToolsetVersion": results.ToolsetVersion,
+    "ToolsetVersionView": results.VersionContent,
+    "ToolSource": results.ToolSource,
     "OperationReport": results.OperationReport,
 }
 

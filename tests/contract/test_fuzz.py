@@ -57,7 +57,7 @@ class Fuzzed(World):
             added = owner.post("/v1/toolsets", json={"name": "test", "url": f"{self.tools}/openapi.json"})
             assert added.status_code == 201, added.text
             self.owned = {"name": "test", "run_id": owner.post("/v1/queries", json={"query": "q"}).json()["run_id"]}
-        self.owned["response_id"] = f"resp_{self.owned['run_id']}"
+        self.owned |= {"response_id": f"resp_{self.owned['run_id']}", "version": 1}
 
     def of(self, tenant: str) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.keys[tenant]}"}

@@ -280,7 +280,7 @@ def test_a_toolset_that_another_gateway_registers_or_forgets_is_noticed(world: W
     body = {"name": "sky", "document": document, "base_url": "http://127.0.0.1:9"}
     assert world.client.post("/v1/toolsets", json=body).status_code == 201
     for method, expected in (("GET", ["test", "sky"]), ("DELETE", ["test"])):
-        assert world.client.request(method, "/v1/toolsets/sky").status_code in {204, 405}
+        assert world.client.request(method, "/v1/toolsets/sky").status_code in {200, 204}
         until = time.monotonic() + 20
         while [t["name"] for t in httpx.get(f"{other}/v1/toolsets", trust_env=False).json()] != expected:
             assert time.monotonic() < until, "the other gateway does not notice"

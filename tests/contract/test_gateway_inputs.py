@@ -141,6 +141,7 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
         assert (reported["name"], reported["status"]) == ("first", "imported")
         assert {**added.json(), "report": []} == {
             **body,
+            "version": 1,
             "base_url": f"{other}/api",
             "tools": ["first"],
             "policy": "allowed",

@@ -22,6 +22,7 @@ from gateway.egress.secrets import Secrets
 from gateway.mcp.servers import Command, Remote, Server, server_of
 from gateway.mcp.sessions import Sessions
 from gateway.store import McpOptions, Store, ToolsetOptions, ToolsetRow
+from gateway.tools import toolsets
 from gateway.tools.toolsets import Registry
 from tests.fakes import serve
 from tests.mcp_servers import PAGE, TOOLS, Fake
@@ -201,7 +202,9 @@ async def test_a_key_is_sent_to_the_server_and_never_shown(
     assert fake.headers[0]["user-agent"] == "umi"
 
 
-async def test_new_tools_replace_the_known_ones_unless_they_are_unusable_or_of_another_server(tmp_path: Path) -> None:
+async def test_new_tools_replace_the_known_ones_unless_they_are_unusable_or_of_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def listing(*tools: str) -> JsonObject:
         return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in tools]}
 
@@ -218,6 +221,14 @@ async def test_new_tools_replace_the_known_ones_unless_they_are_unusable_or_of_a
         ]:
             await registry.relist(server, found)
             assert set(registry.catalogue("acme").tools) == known
+        versions = await store.toolsets.versions("acme", "x")
+        assert [(each.version, each.current) for each in versions] == [(3, True), (2, False), (1, False)]
+        _, first = await registry.version("acme", "x", 1)
+        assert [tool.name for tool in first.tools] == ["one"]
+        monkeypatch.setattr(toolsets, "_MOST_RELISTED", 3)
+        await registry.relist(mine, listing("four"))
+        assert set(registry.catalogue("acme").tools) == {"three"}, "a server does not make versions without end"
+        assert (await registry.register(row.model_copy(update={"document": listing("five")}))).row.version == 4
 
 
 # what servers must not be able to do

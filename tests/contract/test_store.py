@@ -1,16 +1,20 @@
 """The store on SQLite and on PostgreSQL: leases, claims, quotas and following between two gateways on one database."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from gateway.events import (
@@ -23,10 +27,28 @@ from gateway.events import (
     RunCreated,
     RunStatus,
 )
+from gateway.policy import Policy
 from gateway.problems import NotStored
-from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, ToolsetRow, digest, keys
+from gateway.store import (
+    LOCAL,
+    Claim,
+    Claimed,
+    Database,
+    Exceeded,
+    Key,
+    Lease,
+    McpOptions,
+    Scope,
+    Store,
+    ToolsetOptions,
+    ToolsetRow,
+    digest,
+    keys,
+    migrations,
+    tables,
+)
 from gateway.store.database import address
-from gateway.store.retention import prune
+from gateway.store.retention import prune, prune_versions
 from gateway.store.tables import metadata
 from tests.fakes import USAGE, call, plan
 from umi.openapi import HttpRequest
@@ -293,8 +315,8 @@ async def test_a_toolset_is_a_tenants_own(stores: tuple[Store, Store]) -> None:
     first, second = stores
     before = await second.toolsets.revisions()
     for tenant in ("acme", "other"):
-        await first.toolsets.save(ToolsetRow(name="t", document={"of": tenant}, tenant=tenant))
-    await first.toolsets.save(ToolsetRow(name="t", document={"of": "acme", "new": True}, tenant="acme"))
+        await first.toolsets.save(ToolsetRow(name="t", document={"of": tenant}, tenant=tenant), {})
+    await first.toolsets.save(ToolsetRow(name="t", document={"of": "acme", "new": True}, tenant="acme"), {})
     assert await second.toolsets.revisions() != before
     assert [(row.tenant, row.document) for row in await second.toolsets.all()] == [
         ("acme", {"of": "acme", "new": True}),
@@ -302,6 +324,113 @@ async def test_a_toolset_is_a_tenants_own(stores: tuple[Store, Store]) -> None:
     ]
     await second.toolsets.delete("acme", "t")
     assert [row.tenant for row in await first.toolsets.all()] == ["other"]
+
+
+def toolset(content: str, **fields: Any) -> ToolsetRow:
+    return ToolsetRow(name="t", document={"is": content}, **fields)
+
+
+async def test_what_differs_is_a_new_version_and_the_same_is_the_same_one(stores: tuple[Store, Store]) -> None:
+    first, second = stores
+    allowing = ToolsetOptions(allow=("10.0.0.1",))
+    rows = [toolset("a"), toolset("b"), toolset("b"), toolset("a", options=allowing), toolset("a")]
+    assert [await first.toolsets.save(row, {"imported": 2}) for row in rows] == [1, 2, 2, 3, 1]
+    assert [(row.document, row.version) for row in await second.toolsets.all()] == [({"is": "a"}, 1)]
+    listed = await second.toolsets.versions(LOCAL.tenant, "t")
+    assert [(each.version, each.current, each.operations) for each in listed] == [
+        (3, False, {"imported": 2}),
+        (2, False, {"imported": 2}),
+        (1, True, {"imported": 2}),
+    ]
+    assert len({each.digest for each in listed}) == 3
+    await first.toolsets.delete(LOCAL.tenant, "t")
+    assert [each.current for each in await second.toolsets.versions(LOCAL.tenant, "t")] == [False] * 3
+    kept = await second.toolsets.version(LOCAL.tenant, "t", 3)
+    assert kept is not None
+    assert kept[1] == toolset("a", options=allowing, version=3)
+    assert await second.toolsets.version("other", "t", 3) is None
+    assert await first.toolsets.save(toolset("c"), {}) == 4
+
+
+async def test_gateways_that_register_at_once_number_alike(stores: tuple[Store, Store]) -> None:
+    made = await asyncio.gather(*(stores[n % 2].toolsets.save(toolset(f"{n // 2}"), {}) for n in range(12)))
+    assert sorted(set(made)) == [1, 2, 3, 4, 5, 6]
+    assert [made[n] for n in range(0, 12, 2)] == [made[n] for n in range(1, 12, 2)]
+    current = [each.version for each in await stores[0].toolsets.versions(LOCAL.tenant, "t") if each.current]
+    assert current == [row.version for row in await stores[1].toolsets.all()]
+
+
+async def test_versions_that_no_stored_run_may_have_been_offered_are_forgotten_and_no_others(
+    stores: tuple[Store, Store],
+) -> None:
+    store, now = stores[0], time.time()
+    for tenant, content in [("default", "a"), ("default", "b"), ("default", "c"), ("other", "a"), ("other", "b")]:
+        await store.toolsets.save(toolset(content, tenant=tenant), {})
+    columns = tables.toolset_versions.c
+
+    def age(version: int, hours: float) -> sa.Update:
+        which = sa.and_(columns.version == version, columns.replaced_at.is_not(None))
+        return tables.toolset_versions.update().where(which).values(replaced_at=now - 3600 * hours)
+
+    for version, hours in ((1, 50), (2, 10)):
+        await store.database.write(lambda connection, made=age(version, hours): connection.execute(made).rowcount)
+    event = created("r").model_copy(update={"at": now - 3600 * 20})
+    assert await store.runs.create(event, LOCAL, None, A) is None
+
+    async def forget(before: float, tenant: str | None = None) -> int:
+        return await store.database.write(lambda connection: prune_versions(connection, before, tenant))
+
+    assert await forget(now - 3600 * 60) == 0
+    assert await forget(now, tenant="other") == 1
+    assert await forget(now) == 1, "the run began while the second version was current"
+    left = [each.version for each in await store.toolsets.versions(LOCAL.tenant, "t")]
+    assert left == [3, 2]
+    await store.runs.append("a", completed("r", 1))
+    assert await store.database.write(lambda connection: prune(connection, now)) == 1
+    assert await forget(now) == 1
+    assert [row.version for row in await store.toolsets.all()] == [3, 2], "what is current stays"
+
+
+async def test_toolsets_that_were_registered_before_there_were_versions_are_their_first_one(database: str) -> None:
+    options = ToolsetOptions(
+        allow=("10.0.0.1",), policy=Policy.READ_ONLY, mcp=McpOptions(trust_hints=True), references={"u": {"x": 1}}
+    )
+    rows = [
+        ToolsetRow(name="plain", tenant="acme", url="https://a.example/x", document={"b": 1, "a": [1.5, "é"]}),
+        ToolsetRow(name="rich", document={"tools": []}, options=options),
+    ]
+    before = Database(database)
+    _migrate(before, "0004")
+    with before.transaction() as connection:
+        for position, row in enumerate(rows, 1):
+            values = {"position": position, "url": row.url, "document": json.dumps(row.document), "revision": "x"}
+            values |= {"tenant": row.tenant, "name": row.name, "options": row.options.model_dump_json()}
+            insert = "INSERT INTO toolsets (position, tenant, name, url, document, revision, options) VALUES "
+            connection.execute(
+                sa.text(insert + "(:position, :tenant, :name, :url, :document, :revision, :options)"), values
+            )
+        sparse = "INSERT INTO toolsets (position, tenant, name, document, revision) VALUES (3, 'acme', 's', '{}', 'x')"
+        connection.execute(sa.text(sparse))
+    before.close()
+    async with Store(database) as store:
+        expected = [
+            row.model_copy(update={"version": 1}) for row in [*rows, ToolsetRow(name="s", document={}, tenant="acme")]
+        ]
+        assert await store.toolsets.all() == expected
+        (kept,) = await store.toolsets.versions("acme", "plain")
+        assert (kept.version, kept.current, kept.operations) == (1, True, None)
+        assert [await store.toolsets.save(row, {}) for row in expected] == [1, 1, 1], (
+            "the same content is not a new one"
+        )
+        assert await store.toolsets.save(expected[0].model_copy(update={"url": None}), {}) == 2
+
+
+def _migrate(database: Database, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with database.transaction() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 async def test_old_runs_that_have_ended_are_forgotten_and_nothing_else(stores: tuple[Store, Store]) -> None:

@@ -12,6 +12,7 @@ from gateway.events import (
     RunCreated,
     Sending,
     ToolOutcome,
+    ToolSource,
 )
 from gateway.past import past_of, seconds_of_work, tools_of
 from umi.openapi import HttpRequest
@@ -32,8 +33,12 @@ def planned(step: int, turn: Turn) -> Planned:
 
 def test_a_run_that_was_offered_more_tools_goes_on_with_them_and_without_the_plan_that_missed_them() -> None:
     created = RunCreated(query="Q", tools=["a"], max_steps=8, deadline_seconds=9, may_add=True)
-    events = log(created, planned(1, Turn.GIVE_UP), Offered(step=1, tools=["b"]))
-    assert tools_of(events) == ["a", "b"]
+    events = log(
+        created,
+        planned(1, Turn.GIVE_UP),
+        Offered(step=1, tools=["b"], sources={"b": ToolSource(toolset="t", version=2)}),
+    )
+    assert tools_of(events) == {"a": None, "b": ToolSource(toolset="t", version=2)}
     beginning = Trajectory(query="Q", tools=(ToolSpec(name="a"), ToolSpec(name="b")))
     past = past_of(beginning, events)
     assert (past.trajectory, past.step, past.plan, past.offers) == (beginning, 2, None, 1)

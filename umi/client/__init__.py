@@ -38,7 +38,17 @@ from umi.client.errors import (
 )
 from umi.client.events import Event
 from umi.client.flows import Patience
-from umi.client.results import Model, RegisteredToolset, Run, RunSummary, Step, Tool, Toolset
+from umi.client.results import (
+    Model,
+    RegisteredToolset,
+    Run,
+    RunSummary,
+    Step,
+    Tool,
+    Toolset,
+    ToolsetVersion,
+    VersionContent,
+)
 from umi.client.sync import Client, Stream
 
 del _httpx
@@ -67,6 +77,8 @@ __all__ = [
     "TooMany",
     "Tool",
     "Toolset",
+    "ToolsetVersion",
     "Unauthorized",
     "Unavailable",
+    "VersionContent",
 ]

@@ -137,6 +137,9 @@ class AsyncToolsets(AsyncResource):
 
     register = _asks(requests.register)
     list = _asks(requests.toolsets)
+    get = _asks(requests.toolset)
+    versions = _asks(requests.versions)
+    version = _asks(requests.version)
     delete = _asks(requests.delete_toolset)
 
 

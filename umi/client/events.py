@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
-from umi.client.results import Call, Problem, Result, Usage
+from umi.client.results import Call, Problem, Result, ToolSource, Usage
 from umi.trajectory import JsonObject
 
 
@@ -26,6 +26,7 @@ class RunCreated(Payload):
     type: ClassVar[str] = "run.created"
     query: str
     tools: list[str]
+    sources: dict[str, ToolSource] = Field(default_factory=dict[str, ToolSource])
     max_steps: int
     deadline_seconds: float
     may_add: bool = False
@@ -56,6 +57,7 @@ class Offered(Payload):
     type: ClassVar[str] = "tools"
     step: int
     tools: list[str]
+    sources: dict[str, ToolSource] = Field(default_factory=dict[str, ToolSource])
 
 
 class Called(Payload):

@@ -9,7 +9,16 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from umi.client import results
-from umi.client.results import Model, RegisteredToolset, Run, RunPage, Tool, Toolset
+from umi.client.results import (
+    Model,
+    RegisteredToolset,
+    Run,
+    RunPage,
+    Tool,
+    Toolset,
+    ToolsetVersion,
+    VersionContent,
+)
 from umi.trajectory import JsonObject
 
 T = TypeVar("T")
@@ -71,6 +80,7 @@ def _reader(kind: type[T]) -> Callable[[bytes], T]:
 as_json = TypeAdapter[Any](Any).validate_json
 """Reads any JSON as it is."""
 _run, _page, _models = _reader(Run), _reader(RunPage), _reader(results.Models)
+_versions, _version = _reader(list[ToolsetVersion]), _reader(VersionContent)
 _tools, _toolsets, _registered = _reader(list[Tool]), _reader(list[Toolset]), _reader(RegisteredToolset)
 
 
@@ -138,8 +148,23 @@ def toolsets() -> Request[list[Toolset]]:
     return Request("GET", "/v1/toolsets", _toolsets)
 
 
+def toolset(name: str) -> Request[RegisteredToolset]:
+    """A toolset as it is now."""
+    return Request("GET", _path("toolsets", name), _registered)
+
+
+def versions(name: str) -> Request[list[ToolsetVersion]]:
+    """The versions of a toolset that are kept, the newest first; also of one that was deleted."""
+    return Request("GET", _path("toolsets", name, "versions"), _versions)
+
+
+def version(name: str, version: int) -> Request[VersionContent]:
+    """A toolset as it was registered then; also of one that was deleted."""
+    return Request("GET", _path("toolsets", name, "versions", str(version)), _version)
+
+
 def delete_toolset(name: str) -> Request[None]:
-    """Forget a toolset; runs in progress keep it."""
+    """Forget a toolset, but not its versions; runs in progress keep it."""
     return Request("DELETE", _path("toolsets", name), _nothing)
 
 

@@ -105,15 +105,24 @@ class Timings(Result):
     tools: float = 0.0
 
 
+class ToolSource(Result):
+    """Which version of which toolset a tool is of."""
+
+    toolset: str
+    version: int
+
+
 class Run(Result):
     """A run. `status` is running, requires_action or ended; `outcome` is None until it has ended, then answered,
-    gave_up, max_steps, deadline, failed, cancelled or expired. `required_action` is the call that waits for approval.
+    gave_up, max_steps, deadline, failed, cancelled or expired. `required_action` is the call that waits for approval,
+    `sources` tells by tool name what each tool meant in this run.
     """
 
     run_id: str
     created_at: float
     query: str
     tools: list[str]
+    sources: dict[str, ToolSource] = {}
     max_steps: int
     deadline_seconds: float
     outcome: str | None = None
@@ -154,11 +163,12 @@ class ToolSpec(Result):
 
 
 class Tool(Result):
-    """A registered tool."""
+    """A registered tool. `version` is that of its toolset."""
 
     name: str
     summary: str
     toolset: str
+    version: int = 0
     method: str
     path: str
     spec: ToolSpec
@@ -170,6 +180,7 @@ class Toolset(Result):
     """A registered toolset and the names of its tools."""
 
     name: str
+    version: int = 0
     url: str | None
     base_url: str
     tools: list[str]
@@ -191,9 +202,31 @@ class OperationReport(Result):
 
 
 class RegisteredToolset(Toolset):
-    """A toolset that was just registered."""
+    """A toolset by itself, and what became of its operations."""
 
     report: list[OperationReport]
+
+
+class ToolsetVersion(Result):
+    """A version of a toolset that is kept. `operations` counts them by what became of them."""
+
+    version: int
+    current: bool
+    registered_at: float
+    replaced_at: float | None
+    digest: str
+    operations: dict[str, int] | None
+
+
+class VersionContent(RegisteredToolset):
+    """A toolset as it was registered as that version, and its tools as models saw them."""
+
+    current: bool
+    registered_at: float
+    replaced_at: float | None
+    digest: str
+    specs: list[Tool]
+    document: JsonObject
 
 
 class Model(Result):

@@ -136,6 +136,9 @@ class Toolsets(Resource):
 
     register = _asks(requests.register)
     list = _asks(requests.toolsets)
+    get = _asks(requests.toolset)
+    versions = _asks(requests.versions)
+    version = _asks(requests.version)
     delete = _asks(requests.delete_toolset)
 
 
