@@ -7,6 +7,7 @@ something is not as wanted.
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray", description=__doc__)
     parser.add_argument("--scripted", action="store_true", help="roles that follow a script, in place of vLLM")
     is_scripted = parser.parse_args().scripted
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever was started is ended then as well
     started, parts, broken = time.monotonic(), list[Part](), None
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster({}))

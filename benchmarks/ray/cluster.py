@@ -28,6 +28,8 @@ _QUIET = {
     "RAY_prestart_worker_first_driver": "0",  # processes for which there is no work
     # A machine that does much else is slow, not dead.
     "RAY_raylet_start_wait_time_s": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_health_check_timeout_ms": "60000",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
 }

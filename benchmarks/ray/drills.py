@@ -1,4 +1,4 @@
-"""What is done to the running cluster: asked, looked at from outside, given new weights, updated, one node of it killed."""
+"""What is done to the running cluster: asked, looked at, given new weights, updated, one node killed."""
 
 import os
 import subprocess

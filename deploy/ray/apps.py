@@ -1,7 +1,7 @@
 """UMi's services as Ray Serve applications: what deploy/ray/serve.yaml names as import paths.
 
-A replica holds the very app that `python -m services.planner` or `python -m gateway` serves, with the same settings from
-environment and files; Serve's proxies take the place of uvicorn, and its controller that of a supervisor.
+A replica holds the very app that `python -m services.planner` or `python -m gateway` serves, with the same settings
+from environment and files; Serve's proxies take the place of uvicorn, and its controller that of a supervisor.
 """
 
 import asyncio
@@ -112,8 +112,8 @@ class RoleReplica:
 @serve.deployment
 @serve.ingress()
 class GatewayReplica:
-    """A replica of the gateway; all of them share one database. Without an API key there is none: a proxy listens to the
-    whole network."""
+    """A replica of the gateway; all of them share one database. Without an API key there is none: a proxy listens to
+    the whole network."""
 
     def __init__(self) -> None:
         self._settings = _settings(Settings)
