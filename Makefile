@@ -27,7 +27,7 @@ test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swa
 
 test-ray: setup ## deploy/ray, really run on a local cluster of two Ray nodes: deployed, asked, swapped, updated, a node killed
 	$(BIN)/python -m deploy.ray.install
-	.venv-ray/bin/python -m pytest tests/unit/test_ray.py
+	.venv-ray/bin/python -m pytest tests/unit/test_ray.py tests/contract/test_ray_replicas.py
 	.venv-ray/bin/python -m benchmarks.ray $(OPTIONS)
 
 secrets: ## the secret files that docker-compose.yml mounts, those that are missing

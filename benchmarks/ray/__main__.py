@@ -50,10 +50,10 @@ def main() -> int:
         try:
             for role in Role:
                 umi("weights", "add", role, str(checkpoints / role), "--release")
-            stack.enter_context(_tools(tools_port))
             cluster.node("first", _CPUS, "umi=cpu,node=first")
             second = cluster.node("second", _CPUS, "umi=cpu,node=second")
             _say(started, "two Ray nodes")
+            stack.enter_context(_tools(tools_port))
             other = checkpoints / "global"
             steps: list[Callable[[], Part]] = [
                 lambda: drills.deployed(cluster, config, agent),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -104,26 +105,37 @@ class Cluster:
         options += [f"--dashboard-agent-listen-port={first + 910}", f"--dashboard-agent-grpc-port={first + 911}"]
         options += [f"--runtime-env-agent-port={first + 912}", f"--metrics-export-port={first + 913}"]
         options += [f"--memory={16 * 2**30}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
+        node_id = secrets.token_hex(28)
         log = (self.folder / f"{name}.log").open("wb")
         command = [str(_BIN / "ray"), "start", *place, *options]
-        process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=log, stderr=log)
+        env = {**self.env, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": node_id}
+        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+        self._tell_port(node_id, first + 910)
         node = self._nodes[name] = Node(name, process)
         count = len(self._nodes)
         until(f"node {name} to join", self._watched(lambda: len(self._alive()) == count), 600)
         return node
+
+    def _tell_port(self, node_id: str, port: int) -> None:
+        """Say where a node's agent will listen. The agent itself does when it has started: a node waits but 15 s."""
+        until("Ray's session", lambda: any(self.folder.glob("session_2*/sockets")), 300, 0.05)
+        for session in self.folder.glob("session_2*"):
+            (session / f"dashboard_agent_listen_port_{node_id}").write_text(str(port))
 
     def forget(self, node: Node) -> None:
         """It is gone."""
         del self._nodes[node.name]
 
     def deploy(self, config: Path) -> None:
-        """`serve deploy`. Raises Broken."""
-        done = subprocess.run(
-            [str(_BIN / "serve"), "deploy", str(config), "--address", self.dashboard],
-            env=self.env, cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
-        if done.returncode:
-            raise Broken(f"serve deploy: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        """`serve deploy`, again while the proxies take longer to start than Serve waits for them. Raises Broken."""
+        command = [str(_BIN / "serve"), "deploy", str(config), "--address", self.dashboard]
+        for _ in range(10):
+            done = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True)
+            if done.returncode == 0:
+                return
+            if "proxies not available" not in done.stderr:
+                break
+        raise Broken(f"serve deploy: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def applications(self) -> dict[str, Any]:
         """What Serve says of every application; {} while it cannot be asked."""

@@ -100,7 +100,7 @@ class RoleReplica:
 
     async def told(self) -> tuple[str, dict[str, Any]]:
         """This replica's name and what it serves."""
-        name = f"{ray.util.get_node_ip_address()} {serve.get_replica_context().replica_id.unique_id}"
+        name = f"{ray.util.get_node_ip_address()} {serve.get_replica_context().replica_tag}"
         return name, (await self._own.get("/v1/replica")).json()
 
     def _said(self, number: int, told: tuple[str, dict[str, Any]] | BaseException) -> tuple[str, Replica]:

@@ -163,6 +163,7 @@ def test_rays_lock_is_whole() -> None:
 
 
 @needs_ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # Ray's own
 def test_ray_takes_the_serve_config() -> None:
     from ray.serve.config import AutoscalingConfig
     from ray.serve.schema import ServeDeploySchema
