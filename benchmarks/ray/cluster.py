@@ -27,6 +27,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would count the memory of everything else on this machine
     "RAY_prestart_worker_first_driver": "0",  # processes for which there is no work
+    "RAY_worker_niceness": "0",  # by default 15, which is nothing at all on a machine that is busy
     # A machine that does much else is slow, not dead.
     "RAY_raylet_start_wait_time_s": "600",
     "RAY_agent_register_timeout_ms": "600000",

@@ -152,4 +152,4 @@ def _places(cluster: Cluster, application: str) -> list[str]:
 
 def _serving(umi: Operator, version: str) -> int:
     lines = umi.status().splitlines()
-    return sum(line.startswith("planner") and version in line and "serving" in line for line in lines)
+    return sum(line.split()[:1] == ["planner"] and version in line and "serving" in line for line in lines)

@@ -1,4 +1,4 @@
-"""Roles that follow a script, for developing these drills: every question is whether 2027 is prime."""
+"""Roles that follow a script, for developing these drills: one answer to whatever is asked."""
 
 import json
 
@@ -25,8 +25,8 @@ def role(args: dict[str, str]) -> Application:
 
 
 def _plan(prompt: str, constraint: Constraint | None, sampling: Sampling) -> str:
-    if "<|im_start|>tool" in prompt.split():
-        return "2027 is a prime number, as was found. Next: conclusion."
+    if "<|im_start|>tool" in prompt.split() or "prime_factors" not in prompt:
+        return "I know enough. Next: conclusion."
     return "To find out whether 2027 is prime, use prime_factors. Next: caller."
 
 
@@ -35,4 +35,4 @@ def _call(prompt: str, constraint: Constraint | None, sampling: Sampling) -> str
 
 
 def _summary(prompt: str, constraint: Constraint | None, sampling: Sampling) -> str:
-    return "Yes, 2027 is a prime number."
+    return "2027 is a prime number, and the distance from Madrid to Tokyo is 10762.1 km."
