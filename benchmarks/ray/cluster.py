@@ -64,7 +64,7 @@ class Cluster:
         self.env = {**os.environ, **_QUIET, **env, "PYTHONPATH": str(ROOT), _MARK: self._mark}
         self._gcs, self.dashboard = free_port(), f"http://127.0.0.1:{free_port()}"
         self._nodes: dict[str, Node] = {}
-        self._ports = iter(range(20_000, 60_000, 1_000))
+        self._ports = iter(range(secrets.choice(range(20_000, 50_000, 1_000)), 60_000, 1_000))
         self._client = httpx.Client(base_url=self.dashboard, timeout=30, trust_env=False)
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class Cluster:
         options += [f"--min-worker-port={first}", f"--max-worker-port={first + 900}"]
         options += [f"--dashboard-agent-listen-port={first + 910}", f"--dashboard-agent-grpc-port={first + 911}"]
         options += [f"--runtime-env-agent-port={first + 912}", f"--metrics-export-port={first + 913}"]
-        options += [f"--memory={16 * 2**30}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
+        options += [f"--memory={32 * 2**30}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         node_id = secrets.token_hex(28)
         log = (self.folder / f"{name}.log").open("wb")
         command = [str(_BIN / "ray"), "start", *place, *options]
