@@ -7,7 +7,7 @@ EXAMPLES ?= 300# requests for each operation and way
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-compose secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
+.PHONY: help setup run test test-compose test-ray secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
 	fuzz eval-examples eval-toolbench
 
 help: ## this list
@@ -24,6 +24,11 @@ test: setup ## every test, unit to end to end
 
 test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swapped, killed (a quarter of an hour)
 	$(BIN)/python -m benchmarks.compose
+
+test-ray: setup ## deploy/ray, really run on a local cluster of two Ray nodes: deployed, asked, swapped, updated, a node killed
+	$(BIN)/python -m deploy.ray.install
+	.venv-ray/bin/python -m pytest tests/unit/test_ray.py tests/contract/test_ray_replicas.py
+	.venv-ray/bin/python -m benchmarks.ray $(OPTIONS)
 
 secrets: ## the secret files that docker-compose.yml mounts, those that are missing
 	@$(PYTHON) deploy/new_secrets.py

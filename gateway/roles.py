@@ -26,6 +26,8 @@ from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleReply, RoleRequest, S
 Reply = TypeVar("Reply", bound=RoleReply)
 _PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 _OUTAGES = {"not-ready", "engine-failed"}
+_SESSION = "x-session-id"
+"""Holds the run's id, by which a balancer before a role's replicas can keep a run to one of them (deploy/ray)."""
 
 
 class Roles:
@@ -96,7 +98,7 @@ class Roles:
             replica = await replicas.any(run_id)
             try:
                 with self._metrics.role(role), tracing.role(role, version) as answered:
-                    reply = kind.model_validate_json((await self._post(role, replica, body)).content)
+                    reply = kind.model_validate_json((await self._post(role, replica, run_id, body)).content)
                     answered(reply)
                     self._metrics.answered(role, reply.usage)
                     return reply
@@ -121,8 +123,8 @@ class Roles:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _post(self, role: Role, replica: str, body: str) -> httpx.Response:
-        headers = {**self._headers, **tracing.headers()}
+    async def _post(self, role: Role, replica: str, run_id: str, body: str) -> httpx.Response:
+        headers = {**self._headers, _SESSION: run_id, **tracing.headers()}
         try:
             response = await self._client.post(replica + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:
@@ -145,6 +147,8 @@ def _error(role: Role, response: httpx.Response) -> UmiError:
         return ContextOverflow(f"{role}: {detail}", "query")
     if "output" in problem_type:
         return RoleOutputInvalid(role, detail)
+    if status >= 500 and not problem_type:  # a balancer's own words: the replica behind it broke off
+        return RoleUnavailable(role, f"answered {status}: {detail}")
     return RoleFailure(role, f"answered {status}: {detail}")
 
 

@@ -42,7 +42,7 @@ def run(behaviour: RoleBehaviour) -> None:
         server.should_exit = True
 
     try:
-        app = create_app(behaviour, VllmEngine(settings), _source(settings), settings, stop)
+        app = create_app(behaviour, VllmEngine(settings), source(settings), settings, stop)
     except UmiError as error:
         sys.exit(f"{role}: {error}")
     server = uvicorn.Server(
@@ -69,7 +69,8 @@ def run(behaviour: RoleBehaviour) -> None:
     os._exit(1 if failures or not server.started else 0)  # a half-loaded engine in a thread must not hold us up
 
 
-def _source(settings: RoleSettings) -> Checkpoint | Registry:
+def source(settings: RoleSettings) -> Checkpoint | Registry:
+    """The weights that a role serves: what a registry releases, or one checkpoint. Raises UmiError."""
     if settings.registry is not None:
         return open_registry(settings.registry, settings.registry_cache)
     checkpoint = Checkpoint.open(settings.checkpoint)

@@ -18,7 +18,7 @@ class RoleToken:
         self._app, self._wanted = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN:
+        if scope["type"] != "http" or _path(scope) in _OPEN:
             await self._app(scope, receive, send)
             return
         shown = Request(scope).headers.get("authorization", "").encode("latin-1")
@@ -28,3 +28,8 @@ class RoleToken:
         detail = "this role service wants the token that UMI_ROLE_TOKEN names"
         refusal = problem(401, "unauthorized", "No valid token", detail, {"WWW-Authenticate": "Bearer"})
         await refusal(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """Without what a server in front has mounted the app under."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))

@@ -116,7 +116,7 @@ def scaled(compose: Compose, agent: Agent) -> Part:
     runs = agent.begin(2)  # while the second loads
     until("two planners that are healthy", lambda: _healthy(compose, "planner") == 2, 900, 2)
     part.add("until the second is ready", f"{time.monotonic() - started:.0f} s")
-    part.none("runs that failed while it was loading", _failed(agent.finish(runs)))
+    part.none("runs that failed while it was loading", failed(agent.finish(runs)))
     return part
 
 
@@ -129,7 +129,7 @@ def swapped(compose: Compose, agent: Agent, version: str = "global-3") -> Part:
     part.add("until all replicas serve it", f"{time.monotonic() - started:.1f} s (with the start of the command)")
     serving = [line for line in told.splitlines() if "planner" in line and version in line and "serving" in line]
     part.add("planners that serve it", len(serving), "2", len(serving) == 2)
-    part.none("runs that failed meanwhile", _failed(agent.finish(runs)))
+    part.none("runs that failed meanwhile", failed(agent.finish(runs)))
     after = agent.finish(agent.begin(1))[0]
     part.add("a run that begins then is planned by", version, version, version in str(after))
     return part
@@ -142,7 +142,7 @@ def planner_killed(compose: Compose, agent: Agent) -> Part:
     victim = next(one for one in compose.containers("planner") if one.is_running)
     killed = time.monotonic()
     compose.kill(victim)
-    part.none("of 6 runs, those that failed", _failed(agent.finish(runs)))
+    part.none("of 6 runs, those that failed", failed(agent.finish(runs)))
     part.add("until the last of them had ended", f"{time.monotonic() - killed:.0f} s")
     until("the planner to come back", lambda: _healthy(compose, "planner") == 2, 900, 2)
     part.add("until the planner was ready again", f"{time.monotonic() - killed:.0f} s")
@@ -157,7 +157,7 @@ def gateway_killed(compose: Compose, agent: Agent) -> Part:
     compose.kill(compose.containers("gateway")[0])
     until("the gateway to come back", agent.is_ready, 300)
     part.add("until the gateway answered again", f"{time.monotonic() - killed:.1f} s")
-    part.none("of 6 runs, those that failed", _failed(agent.finish(runs)))
+    part.none("of 6 runs, those that failed", failed(agent.finish(runs)))
     part.add("until the last of them had ended", f"{time.monotonic() - killed:.0f} s")
     return part
 
@@ -169,7 +169,7 @@ def database_restarted(compose: Compose, agent: Agent) -> Part:
     compose.kill(compose.containers("postgres")[0])
     until("the run to be seen again", lambda: bool(agent.run(before["run_id"])), 300)
     part.add("until a run could be seen again", f"{time.monotonic() - killed:.1f} s")
-    part.none("of 2 runs that began then, those that failed", _failed(agent.finish(agent.begin(2))))
+    part.none("of 2 runs that began then, those that failed", failed(agent.finish(agent.begin(2))))
     return part
 
 
@@ -209,7 +209,8 @@ def _healthy(compose: Compose, service: str) -> int:
     return sum(state["Running"] and state.get("Health", {}).get("Status") == "healthy" for state in states)
 
 
-def _failed(runs: list[dict[str, Any]]) -> list[str]:
+def failed(runs: list[dict[str, Any]]) -> list[str]:
+    """Those that something went wrong with, in a sentence each."""
     return [f"{one['run_id']}: {one['outcome']}: {one.get('error')}" for one in runs if one["outcome"] not in _ENDINGS]
 
 

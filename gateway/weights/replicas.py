@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from gateway.replicas import addresses
 from gateway.transport import SEND_ERRORS
@@ -14,6 +14,8 @@ from umi.trajectory import Frozen
 from umi.wire import Replica
 
 _PATIENCE = 2.0
+_BEHIND = TypeAdapter(dict[str, Replica])
+"""What a balancer answers at `/v1/replicas` (deploy/ray): each of those behind it, by a name."""
 
 
 class Report(Frozen):
@@ -37,7 +39,8 @@ async def reports(urls: Mapping[Role, str], token: str | None = None) -> list[Re
     asked = [(role, url) for role, replicas in zip(urls, found, strict=True) for url in replicas]
     headers = {"authorization": f"Bearer {token}"} if token else {}
     async with httpx.AsyncClient(timeout=None, trust_env=False, headers=headers) as client:
-        return list(await asyncio.gather(*(_report(client, role, url) for role, url in asked)))
+        told = await asyncio.gather(*(_reports(client, role, url) for role, url in asked))
+    return [report for several in told for report in several]
 
 
 async def _looked_up(url: str) -> list[str]:
@@ -47,22 +50,37 @@ async def _looked_up(url: str) -> list[str]:
         return [url]
 
 
-async def _report(client: httpx.AsyncClient, role: Role, url: str) -> Report:
+async def _reports(client: httpx.AsyncClient, role: Role, url: str) -> list[Report]:
+    """Of the replica at an address; of all of them where that is a balancer's, which can list those behind it."""
     parts = urlsplit(url)
     address = parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
     try:
         async with asyncio.timeout(_PATIENCE):
-            reply = await client.get(f"{url}/v1/replica")
+            reply = await client.get(f"{url}/v1/replicas")
+            if reply.status_code == 404:
+                reply = await client.get(f"{url}/v1/replica")
+                return [_read(role, address, reply)]
     except TimeoutError:
-        return Report(role=role, address=address, problem=f"cannot be asked: no answer within {_PATIENCE:.0f} s")
+        return [Report(role=role, address=address, problem=f"cannot be asked: no answer within {_PATIENCE:.0f} s")]
     except SEND_ERRORS as error:
-        return Report(role=role, address=address, problem=f"cannot be asked: {error or type(error).__name__}")
+        return [Report(role=role, address=address, problem=f"cannot be asked: {error or type(error).__name__}")]
+    try:
+        behind = _BEHIND.validate_json(reply.content)
+    except ValidationError:
+        return [_read(role, address, reply)]
+    return [_report(role, name, serves) for name, serves in behind.items()]
+
+
+def _read(role: Role, address: str, reply: httpx.Response) -> Report:
     if reply.status_code == 401:
         return Report(role=role, address=address, problem="wants another token: see UMI_ROLE_TOKEN")
     try:
-        serves = Replica.model_validate_json(reply.content)
+        return _report(role, address, Replica.model_validate_json(reply.content))
     except ValidationError:
         return Report(role=role, address=address, problem=f"is no role service: answers {reply.status_code}")
+
+
+def _report(role: Role, address: str, serves: Replica) -> Report:
     if serves.role is not role:
         return Report(role=role, address=address, problem=f"is a {serves.role}")
     return Report(role=role, address=address, serves=serves, problem=serves.problem)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import Response
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
 
 from gateway.metrics import Metrics
 from gateway.replicas import Replicas, addresses
@@ -24,7 +25,7 @@ from tests.fakes import Script, free_port, serve
 from umi.errors import RoleFailure, RoleUnavailable
 from umi.roles import Role
 from umi.trajectory import Trajectory
-from umi.wire import Problem
+from umi.wire import Problem, Replica
 
 TOKEN = "a-token-of-some-length"
 NOT_READY = Response(
@@ -75,6 +76,39 @@ async def test_what_one_replica_cannot_answer_another_does(pair: tuple[list[Scri
     async with asking([*urls, gone]) as roles:
         await asyncio.gather(*(plan(roles, f"run-{number}") for number in range(20)))
     assert len(scripts[1].requests) == 20
+
+
+async def test_a_balancers_error_is_the_replicas_outage_and_a_roles_own_fault_is_not(
+    pair: tuple[list[Script], list[str]],
+) -> None:
+    scripts, urls = pair
+    scripts[0].failures = [(Role.PLANNER, Response("The actor died unexpectedly before finishing this task.", 500))]
+    async with asking(urls) as roles:
+        assert [await plan(roles, f"run-{number}") for number in range(8)] == ["v1"] * 8
+    assert not scripts[0].failures
+    fault = Problem(type="fault", title="A fault in the service", status=500, detail="KeyError").model_dump_json()
+    for script in scripts:
+        script.failures = [(Role.PLANNER, Response(fault, 500, media_type="application/problem+json"))]
+    async with asking(urls) as roles:
+        with pytest.raises(RoleFailure, match="KeyError") as raised:
+            await plan(roles, "run-1")
+    assert type(raised.value) is RoleFailure
+
+
+async def test_a_balancer_is_told_which_turns_belong_together() -> None:
+    script, told = Script(), list[str | None]()
+    app = script.app()
+
+    @app.middleware("http")
+    async def note(request: Request, go_on: RequestResponseEndpoint) -> Response:
+        told.append(request.headers.get("x-session-id"))
+        return await go_on(request)
+
+    with serve(app) as url:
+        async with asking([url]) as roles:
+            for run_id in ("run-1", "run-2", "run-1"):
+                await plan(roles, run_id)
+    assert told == ["run-1", "run-2", "run-1"] and note
 
 
 async def test_a_replica_that_failed_is_left_alone_for_a_while(pair: tuple[list[Script], list[str]]) -> None:
@@ -141,6 +175,38 @@ async def test_a_service_with_a_token_answers_nobody_else(tmp_path: Path) -> Non
         assert report.serves is not None
         assert report.serves.stable == "test-1"
         assert "token" in ((await reports({Role.PLANNER: url}))[0].problem or "")
+
+
+async def test_under_a_path_of_a_balancers_health_checks_are_open_and_nothing_else_is(tmp_path: Path) -> None:
+    settings = RoleSettings(role_token=TOKEN)  # pyright: ignore[reportArgumentType]
+    app = create_app(PLANNER, ScriptedEngine(["Because. Next: conclusion."]), bare(tmp_path), settings)
+    transport = httpx.ASGITransport(app, root_path="/planner")
+    async with httpx.AsyncClient(transport=transport, base_url="http://balancer") as client:
+        assert (await client.get("/planner/healthz")).status_code == 200
+        assert (await client.get("/planner/readyz")).status_code == 503
+        for path in ("/v1/replica", "/v1/replicas", "/metrics", "/planner/healthz", "/healthz/", "healthz"):
+            assert (await client.get("/planner" + path)).status_code == 401, path
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        assert (await client.get("/planner/v1/replica", headers=headers)).status_code == 200
+
+
+async def test_a_balancer_tells_of_all_replicas_that_are_behind_it() -> None:
+    app = FastAPI()
+    serving = Replica(role=Role.PLANNER, generation=3, stable="v1")
+    loading = Replica(role=Role.PLANNER, problem="the engine is loading")
+
+    @app.get("/planner/v1/replicas")
+    async def replicas() -> dict[str, Replica]:
+        return {"10.0.0.1 a": serving, "10.0.0.2 b": loading}
+
+    with serve(app) as url:
+        found = await reports({Role.PLANNER: f"{url}/planner", Role.CALLER: f"{url}/planner"})
+    planners = [one for one in found if one.role is Role.PLANNER]
+    assert [(one.address, one.serves, one.problem) for one in planners] == [
+        ("10.0.0.1 a", serving, None),
+        ("10.0.0.2 b", loading, "the engine is loading"),
+    ]
+    assert {one.problem for one in found if one.role is Role.CALLER} == {"is a planner"} and replicas
 
 
 def test_settings_come_from_files_and_the_environment_goes_before_them(

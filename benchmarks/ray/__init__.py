@@ -1,0 +1,1 @@
+"""`make test-ray`: deploy/ray, really run on a local cluster of two Ray nodes."""
