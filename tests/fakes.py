@@ -14,6 +14,7 @@ from fastapi import Body, FastAPI, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from starlette.types import ASGIApp
 
+from services.problems import problem
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Plan
 from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleRequest, SummaryReply, Usage
@@ -67,6 +68,11 @@ def plan(turn: Turn, rationale: str = "Because.") -> Plan:
 def call(tool: str, **arguments: Any) -> Call:
     """A caller's output."""
     return Call(tool=tool, arguments=arguments)
+
+
+def broken(detail: str) -> Response:
+    """What a role answers when it has failed for good; words without a problem's type would be those of a proxy."""
+    return problem(500, "role-failure", "The role has failed", detail)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from gateway.app import create_app
 from gateway.events import PAYLOADS
 from tests.cutting import cutting
-from tests.fakes import call, free_port, plan, serve
+from tests.fakes import broken, call, free_port, plan, serve
 from tests.world import World
 from umi.client import (
     AsyncClient,
@@ -173,7 +173,7 @@ def test_errors_are_told_apart_and_say_what_is_wrong(world: World) -> None:
         with pytest.raises(BadRequest) as unknown:
             client.queries.ask("q", tools=["nonsense"])
         assert unknown.value.type == "unknown-tool"
-        world.script.failures = [(Role.PLANNER, Response("broken", 500))]
+        world.script.failures = [(Role.PLANNER, broken("broken"))]
         with pytest.raises(RunFailed) as failed:
             client.queries.ask("q")
         assert failed.value.role == "planner"

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import Response
 from typer.testing import CliRunner
 
 from gateway.cli import create_cli, main
@@ -25,7 +24,7 @@ from services.planner import PLANNER
 from services.scripted import ScriptedEngine
 from services.settings import RoleSettings
 from tests.checkpoints import bare
-from tests.fakes import call, free_port, plan, serve
+from tests.fakes import broken, call, free_port, plan, serve
 from tests.world import World
 from umi.manifest import Kind
 from umi.registry import Registry
@@ -60,7 +59,7 @@ def test_the_exit_code_says_how_the_run_ended(world: World) -> None:
     world.script.plans = [plan(Turn.GIVE_UP)]
     assert umi(world, "ask", "q")[0] == 2
     assert umi(world, "ask", "q", "--json")[0] == 2
-    world.script.failures = [(Role.PLANNER, Response("broken", 500)), (Role.PLANNER, Response("broken", 500))]
+    world.script.failures = [(Role.PLANNER, broken("broken")), (Role.PLANNER, broken("broken"))]
     code, printed = umi(world, "ask", "q")
     assert (code, "planner: answered 500: broken" in printed) == (1, True)
     code, printed = umi(world, "ask", "q", "--json")

@@ -28,7 +28,7 @@ from services.settings import RoleSettings
 from services.summarizer import SUMMARIZER
 from tests.checkpoints import bare
 from tests.contract.test_survival import gateway, wait
-from tests.fakes import call, serve
+from tests.fakes import broken, call, serve
 from tests.world import World
 from umi.roles import Role
 
@@ -189,7 +189,7 @@ def test_what_was_asked_and_answered_is_in_the_spans_only_if_the_operator_wants_
 
 def test_a_failure_is_told_by_its_kind(traced: Traced) -> None:
     world = traced.world
-    world.script.failures = [(Role.PLANNER, Response("a secret word", 500))]
+    world.script.failures = [(Role.PLANNER, broken("a secret word"))]
     world.client.base_url = world.gateway
     assert world.ask().status_code == 503
     spans = traced.spans(2)

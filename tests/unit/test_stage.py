@@ -145,7 +145,7 @@ def test_training_changes_every_adapter_and_nothing_else(trained: Trained, backb
 
 
 def test_training_lowers_the_loss(trained: Trained, tasks: list[Record], backbone: Path) -> None:
-    model, log, _ = trained
+    model, log = trained.model, trained.log
     fresh = load_model(backbone, SETTINGS)
     assert loss_of(model, tasks, *ALL_ROLES) < 0.95 * loss_of(fresh, tasks, *ALL_ROLES)
     assert [row["step"] for row in log] == [5]
@@ -188,7 +188,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     trained: Trained, tasks: list[Record], backbone: Path, work: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(work / "checkpoint-4", tmp_path / "checkpoint-4")  # all that a run that died at step 5 left
-    resumed, log, _ = train(tasks, Turns(), SETTINGS, backbone, tmp_path)
+    resumed, log, *_ = train(tasks, Turns(), SETTINGS, backbone, tmp_path)
     assert same(weights(resumed, adapter=True), weights(trained.model, adapter=True), tolerance=1e-6)
     assert [row["step"] for row in log] == [row["step"] for row in trained.log]
 
