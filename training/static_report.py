@@ -9,7 +9,7 @@ from training.report import file_of
 from training.served import NAMES
 from training.static import StepResult
 from training.statistics import bootstrap, by_task, compare
-from training.systems import STAGES, SYSTEMS
+from training.systems import SYSTEMS
 from umi.errors import BadInput
 from umi.manifest import Checkpoint
 
@@ -83,7 +83,7 @@ def costs(results: Results, folder: Path) -> str:
         if system not in SYSTEMS:
             continue
         size = sum(_size(checkpoint) for checkpoint in SYSTEMS[system].checkpoints(folder)) / 2**20
-        manifests = [Checkpoint.open(folder / name).manifest for name in SYSTEMS[system].stages() if name in STAGES]
+        manifests = [Checkpoint.open(folder / name).manifest for name in SYSTEMS[system].stages()]
         tokens = sum(manifest.metrics.get("tokens", 0) for manifest in manifests)
         minutes = sum(manifest.metrics.get("seconds", 0) for manifest in manifests) / 60
         used = statistics.mean(step.tokens for step in steps)

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -13,18 +11,6 @@ from fastapi import Response
 from tests.fakes import call, free_port, plan
 from tests.world import World
 from umi.roles import Role, Turn
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("gateway"), stack)
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    shared.reset()
-    return shared
 
 
 def test_a_query_is_answered_and_every_step_is_accounted_for(world: World) -> None:

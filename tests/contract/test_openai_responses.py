@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -19,18 +18,6 @@ from umi.errors import BadInput
 from umi.roles import Role, Turn
 
 SHORT = f"{HEADING}:\nUser: Who?\nAssistant: Ann.\nUser: Why?"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("gateway"), stack)
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    shared.reset()
-    return shared
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Runs as things of their own: begun in the background, asked for twice, listed, cancelled, forgotten."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -11,18 +9,6 @@ import pytest
 from tests.fakes import call, plan
 from tests.world import World
 from umi.roles import Role, Turn
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("gateway"), stack)
-
-
-@pytest.fixture
-def world(shared: World) -> World:
-    shared.reset()
-    return shared
 
 
 def begin(world: World, **fields: Any) -> str:
