@@ -20,7 +20,8 @@ class RoleBehaviour:
     reply_type: type[RoleReply]
     check: Callable[[Trajectory], None]
     """Raises BadInput when it is not this role's turn in the trajectory."""
-    constrain: Callable[[Trajectory], Constraint | None]
+    constrain: Callable[[Trajectory, Manifest], Constraint | None]
+    """What may be written, given the trajectory and the manifest of the weights that write."""
     reply: Callable[[str, Trajectory, Manifest, Usage], RoleReply]
     """From text, trajectory, manifest and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
     observation_tokens: int | None = None

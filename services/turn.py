@@ -59,7 +59,7 @@ class RoleTurns:
         compressed = compress(trajectory, lambda text: len(self._engine.encode(text)), self.observation_tokens)
         fitted = fit(compressed, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
         kept = fitted.trajectory
-        tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept)
+        tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept, self.checkpoint.manifest)
         spent = 0
         sampling = Sampling(self._behaviour.max_tokens)
         while True:
@@ -85,7 +85,7 @@ class RoleTurns:
     async def warm_up(self) -> None:
         """One short generation, so that ready means ready and the grammar is compiled. Raises EngineFailure."""
         trajectory = _greeting(self._behaviour.role)
-        constraint = self._behaviour.constrain(trajectory)
+        constraint = self._behaviour.constrain(trajectory, self.checkpoint.manifest)
         await self._engine.generate(self.version, self._tokens(trajectory), constraint, Sampling(max_tokens=4))
 
     async def smoke(self) -> None:

@@ -102,6 +102,7 @@ def _write(
         backbone=about.backbone,
         rank=rank,
         stop=tokenizer.eos_token,
+        spaced_strings=lesson.spaced_strings,
         tool_mention=about.tool_mention,
         observation_tokens=about.observation_tokens,
         parents=about.parents,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from umi.grammar import call_text, plan_text
 from umi.prompt import PromptTemplate
 from umi.roles import Role, Turn
+from umi.spacing import spaced
 from umi.trajectory import Trajectory
 
 
@@ -26,7 +27,9 @@ def instances(trajectory: Trajectory, answer: str | None, template: PromptTempla
         yield Instance(Role.PLANNER, before, template.render(Role.PLANNER, before), plan_text(step.plan))
         planned = before.append(step.model_copy(update={"call": None, "observation": None}))
         if step.call is not None:
-            yield Instance(Role.CALLER, planned, template.render(Role.CALLER, planned), call_text(step.call))
+            yield Instance(
+                Role.CALLER, planned, template.render(Role.CALLER, planned), call_text(spaced(step.call, before.tools))
+            )
         if step.plan.turn is Turn.CONCLUSION and answer is not None:
             yield Instance(Role.SUMMARIZER, planned, template.render(Role.SUMMARIZER, planned), answer)
 

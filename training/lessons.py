@@ -23,6 +23,11 @@ class Lesson(Protocol):
         """The prompt that travels with the checkpoint."""
         ...
 
+    @property
+    def spaced_strings(self) -> bool:
+        """Whether calls are learnt with spaces before their strings (`umi.spacing`)."""
+        ...
+
     def teaches(self, record: Record) -> bool:
         """Whether there is anything to learn in a record; cheaper than making its instances."""
         ...
@@ -38,6 +43,7 @@ class Turns:
     def __init__(self, *roles: Role) -> None:
         self.roles = roles or ALL_ROLES
         self.template = PromptTemplate.default()
+        self.spaced_strings = True
 
     def teaches(self, record: Record) -> bool:
         """Whether one of the roles has a turn to learn."""
@@ -58,6 +64,7 @@ class WholeSteps:
     def __init__(self) -> None:
         self.roles = ALL_ROLES
         self.template = PromptTemplate.named(WHOLE_STEP_TEMPLATE)
+        self.spaced_strings = False
 
     def teaches(self, record: Record) -> bool:
         """Whether a whole step may be learnt."""

@@ -9,7 +9,16 @@ import typer
 
 from umi.errors import BadInput
 
-_KEPT = {"roles", "backbone", "stop", "max_input_tokens", "observation_tokens", "tool_mention", "metrics"}
+_KEPT = {
+    "roles",
+    "backbone",
+    "stop",
+    "max_input_tokens",
+    "observation_tokens",
+    "spaced_strings",
+    "tool_mention",
+    "metrics",
+}
 """What a manifest says that merging does not change."""
 
 

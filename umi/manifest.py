@@ -69,6 +69,8 @@ class Manifest(Frozen):
     max_input_tokens: int = 3072
     observation_tokens: Annotated[int, Field(ge=LEAST_BUDGET)] | None = None
     """What is read of one observation (`umi.context.compress`); None: as much as there is."""
+    spaced_strings: bool = False
+    """Whether the caller learnt to write strings with a space in front (`umi.spacing`), which is then not of them."""
     tool_mention: Pattern | None = None
     """How a planner's rationale names the tool it wants: a regular expression with one group. None: no fixed way."""
     files: dict[FileName, str]

@@ -14,6 +14,7 @@ from umi.errors import BadInput, RoleOutputInvalid
 from umi.grammar import call_schema, closed, parse_call
 from umi.manifest import Manifest
 from umi.roles import Role
+from umi.spacing import unspaced, with_room
 from umi.trajectory import JsonObject, Trajectory
 from umi.wire import CallReply, Usage
 
@@ -30,8 +31,9 @@ def _check(trajectory: Trajectory) -> None:
             raise BadInput(f"not a JSON Schema: {error.message}", where) from error
 
 
-def _constrain(trajectory: Trajectory) -> Constraint:
-    return Constraint("json", json.dumps(call_schema(trajectory.tools), ensure_ascii=False))
+def _constrain(trajectory: Trajectory, manifest: Manifest) -> Constraint:
+    tools = with_room(trajectory.tools) if manifest.spaced_strings else trajectory.tools
+    return Constraint("json", json.dumps(call_schema(tools), ensure_ascii=False))
 
 
 def _violation(schema: JsonObject, arguments: JsonObject) -> str | None:
@@ -51,6 +53,8 @@ def _violation(schema: JsonObject, arguments: JsonObject) -> str | None:
 
 def _reply(text: str, trajectory: Trajectory, manifest: Manifest, usage: Usage) -> CallReply:
     call = parse_call(text)
+    if manifest.spaced_strings:
+        call = unspaced(call, trajectory.tools)
     offered = {tool.name: tool for tool in trajectory.tools}
     if call.tool not in offered:
         raise RoleOutputInvalid(Role.CALLER, f"{call.tool!r} is not one of the offered tools")

@@ -13,7 +13,7 @@ from umi.wire import PlanReply, Usage
 _CONSTRAINT = Constraint("regex", plan_regex())
 
 
-def _constrain(trajectory: Trajectory) -> Constraint:
+def _constrain(trajectory: Trajectory, manifest: Manifest) -> Constraint:
     return _CONSTRAINT
 
 

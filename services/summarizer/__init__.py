@@ -9,7 +9,7 @@ from umi.trajectory import Trajectory
 from umi.wire import SummaryReply, Usage
 
 
-def _constrain(trajectory: Trajectory) -> Constraint | None:
+def _constrain(trajectory: Trajectory, manifest: Manifest) -> Constraint | None:
     return None
 
 

@@ -29,8 +29,11 @@ def trajectory(*steps: Step, tools: tuple[ToolSpec, ...] = TOOLS) -> Trajectory:
 MANIFEST = Manifest(version="v1", roles=ALL_ROLES, kind=Kind.ADAPTER, backbone="b", prompt_sha256="", files={})
 
 
-def call(text: str, tools: tuple[ToolSpec, ...] = TOOLS) -> Call:
-    reply = CALLER.reply(text, trajectory(PLANNED, tools=tools), MANIFEST, USAGE)
+SPACED = MANIFEST.model_copy(update={"spaced_strings": True})
+
+
+def call(text: str, tools: tuple[ToolSpec, ...] = TOOLS, manifest: Manifest = MANIFEST) -> Call:
+    reply = CALLER.reply(text, trajectory(PLANNED, tools=tools), manifest, USAGE)
     assert isinstance(reply, CallReply)
     return reply.call
 
@@ -96,10 +99,29 @@ def test_a_schema_never_makes_the_caller_fetch_a_reference() -> None:
 
 
 def test_the_callers_constraint_names_exactly_the_offered_tools() -> None:
-    constraint = CALLER.constrain(trajectory(PLANNED))
+    constraint = CALLER.constrain(trajectory(PLANNED), MANIFEST)
     assert constraint is not None and constraint.kind == "json"
     options = json.loads(constraint.source)["anyOf"]
     assert [option["properties"]["name"]["const"] for option in options] == ["weather", "now"]
+
+
+@pytest.mark.parametrize(("manifest", "city"), [(SPACED, "Lucknow"), (MANIFEST, " Lucknow")])
+def test_a_space_before_a_string_is_taken_off_only_where_the_weights_put_it(manifest: Manifest, city: str) -> None:
+    text = '{"name": "weather", "arguments": {"city": " Lucknow"}}'
+    assert call(text, manifest=manifest).arguments == {"city": city}
+
+
+def test_a_spaced_string_is_constrained_with_its_space_and_judged_without() -> None:
+    letter = ToolSpec(
+        name="solve", parameters={"properties": {"x": {"type": "string", "minLength": 1, "maxLength": 1}}}
+    )
+    constraint = CALLER.constrain(trajectory(PLANNED, tools=(letter,)), SPACED)
+    assert constraint is not None
+    (option,) = json.loads(constraint.source)["anyOf"]
+    assert option["properties"]["arguments"]["properties"]["x"] == {"type": "string", "minLength": 2, "maxLength": 2}
+    assert call('{"name": "solve", "arguments": {"x": " y"}}', (letter,), SPACED).arguments == {"x": "y"}
+    with pytest.raises(RoleOutputInvalid, match="non-empty"):
+        call('{"name": "solve", "arguments": {"x": " "}}', (letter,), SPACED)
 
 
 def test_a_plan_without_a_legal_turn_and_an_empty_answer_are_invalid() -> None:

@@ -209,7 +209,7 @@ class Builder:
             country, day = holiday(self._split, rng)
             slots = {"country": country, "holiday": day, "year": slots["year"]}
             surfaces |= {"country": country.surface, "holiday": day.surface}
-        text = rng.choice(phrases)
+        text = expand(rng.choice(phrases), rng)
         for name, surface in surfaces.items():
             text = text.replace("{" + name + "}", surface)
         return Nested(intent, slots), text
