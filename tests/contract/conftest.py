@@ -1,10 +1,11 @@
-"""The gateway with scripted roles and misbehaving tools that most contract tests ask; a module may have another."""
+"""What several modules use: a gateway with scripted roles and misbehaving tools, and two stores on one database."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
+from gateway.store import Store
 from tests.world import World
 
 
@@ -20,3 +21,11 @@ def world(shared: World) -> World:
     """The same, as it was at the beginning."""
     shared.reset()
     return shared
+
+
+@pytest.fixture
+async def stores(database: str) -> AsyncIterator[tuple[Store, Store]]:
+    """Two gateways' stores on one database, opened at the same time."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Store(database))
+        yield first, await stack.enter_async_context(Store(database))
