@@ -1,159 +1,32 @@
-"""Data in the forms of others: what becomes of a trajectory, what is never a target, what is reported as malformed."""
+"""Data in the forms of others: what becomes of a trajectory, and what is never a target."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from training.commands_formats import compare_instances, inspect
-from training.formats import Form, Reading, read
-from training.formats.reference import compare, targets
+from tests.foreign import (
+    AGAIN,
+    ALPACA,
+    ANSWER,
+    CHAIN,
+    CONVERSATION,
+    LINE,
+    RUN,
+    SAMPLES,
+    function,
+    message,
+    reasons,
+    with_chain,
+)
+from training.formats import Form, Reading
 from training.records import Record, decodable, learnt
 from umi.grammar import MAX_RATIONALE_CHARS
 from umi.prompt import PromptTemplate
 from umi.roles import Role, Turn
-from umi.trajectory import Call, JsonObject, Plan, Step, ToolSpec, Trajectory
-
-AGAIN = "You tried this before; do otherwise."
-
-
-def message(rationale: str | None, name: str, arguments: Any) -> JsonObject:
-    """An assistant's message of ToolBench."""
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return {"role": "assistant", "content": rationale, "function_call": {"name": name, "arguments": text}}
-
-
-def function(content: str) -> JsonObject:
-    return {"role": "function", "name": "tide", "content": content}
-
-
-DOCUMENT = {"Name": "tide", "function": "Tide times.", "input": {"port": "STRING, where", "day": "moon day, when"}}
-CHAIN: JsonObject = {
-    "tools": [DOCUMENT],
-    "instruction": "High tide in Brest?",
-    "chains": [
-        {"role": "system", "content": "You may use tools."},
-        {"role": "user", "content": "\nHigh tide in Brest?\nBegin!\n"},
-        {"role": "assistant", "content": "Let me think."},
-        message("I ask for the tide.", "tide", {"port": "Brest"}),
-        function('{"error": "", "response": "{\'high\': \'6:10\'}"}'),
-        {"role": "user", "content": AGAIN},
-        message("It is known.\n", "Finish", {"return_type": "give_answer", "final_answer": "At 6:10."}),
-    ],
-}
-SCHEMA = {
-    "type": "object",
-    "properties": {"port": {"type": "string", "description": "where"}},
-    "required": ["port", "gone"],
-}
-ANSWER: JsonObject = {
-    "answer_generation": {
-        "query": "High tide in Brest?",
-        "function": [{"name": "x" * 10 + "tide" * 16, "parameters": SCHEMA}, {"name": "Finish", "parameters": SCHEMA}],
-        "train_messages": [[message("No.", "tide", {})], CHAIN["chains"]],
-    }
-}
-CONVERSATION: JsonObject = {
-    "tools": [DOCUMENT],
-    "instruction": "High tide in Brest?",
-    "conversations": [
-        {"from": "user", "value": "High tide in Brest?"},
-        {"from": "assistant", "value": "Let me think.\n"},
-        {"from": "assistant", "value": "I ask for the tide.\n Next: caller."},
-        {"from": "caller", "value": 'Action: tide\nAction Input: {\n  "port": "Brest"\n}'},
-        {"from": "observation", "value": "{'high': '6:10'}"},
-        {"from": "user", "value": AGAIN},
-        {"from": "assistant", "value": "It is known.\n\n Next: conclusion."},
-        {"from": "conclusion", "value": "At 6:10."},
-    ],
-}
-SERVICE = {
-    "openapi": "3.0.0",
-    "paths": {"/tide": {"get": {"operationId": "tide", "parameters": [{"name": "port", "in": "query"}]}}},
-}
-ALPACA: JsonObject = {
-    "Name": "Sea",
-    "Documentation": json.dumps(SERVICE),
-    "Instructions": ["High tide in Brest?", "And where I am?"],
-    "Golden_Answers": [
-        [{"Action": "tide", "Action_Input": '{"port": "Brest"}'}],
-        [
-            {"Action": "getDetails", "Action_Input": '{"question": "Where are you?"}'},
-            {"Action": "tide", "Action_Input": '{"port": ${port from getDetails}, "deep": ${a depth}"}'},
-        ],
-    ],
-}
-LINE: JsonObject = {
-    "source": "sea",
-    "id": 4,
-    "tools": [
-        '{"apiCode": "tide", "description": "Tide times.", "parameters": {"port": {"type": "str"}}}',
-        "finish[x]",
-    ],
-    "query": "High tide in Brest?",
-    "steps": [
-        {"thought": "I ask.", "action": "tide", "args": {"port": "Brest"}, "observation": "6:10"},
-        {"thought": "", "action": "tide", "args": "port=Brest, day=first, at noon", "observation": "18:30"},
-    ],
-    "answer": "At 6:10.",
-}
-RUN: JsonObject = {
-    "run_id": "r1",
-    "query": "High tide in Brest?",
-    "tools": ["tide"],
-    "outcome": "answered",
-    "answer": "At 6:10.",
-    "steps": [
-        {
-            "rationale": "I ask.",
-            "turn": "caller",
-            "call": {"tool": "tied", "arguments": {}},
-            "observation": "Not sent.",
-            "tool_outcome": "rejected",
-        },
-        {
-            "rationale": "I ask again.",
-            "turn": "caller",
-            "call": {"tool": "tide", "arguments": {}},
-            "observation": "6:10",
-            "tool_outcome": "ok",
-        },
-        {"rationale": "Known.", "turn": "conclusion", "call": None, "observation": None, "tool_outcome": None},
-    ],
-}
-SAMPLES = {
-    Form.TOOLBENCH: CHAIN,
-    Form.ALPHA_UMI: CONVERSATION,
-    Form.TOOLALPACA: ALPACA,
-    Form.STEPS: LINE,
-    Form.RUNS: RUN,
-}
-
-
-@pytest.fixture
-def reading(tmp_path: Path) -> Callable[..., Reading]:
-    """Read entries, written as a JSON list, or a file's own text."""
-
-    def of(content: Any, name: str = "data.json", form: Form | None = None) -> Reading:
-        path = tmp_path / name
-        path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
-        return read(path, form)
-
-    return of
-
-
-def with_chain(*messages: JsonObject) -> JsonObject:
-    """ToolBench's sample with other turns after the question."""
-    return CHAIN | {"chains": [*CHAIN["chains"][:2], *messages]}
-
-
-def reasons(reading: Reading) -> list[str]:
-    return [f"{item.place}: {item.reason}" for item in reading.report.malformed]
+from umi.trajectory import Call, Plan, Step, ToolSpec, Trajectory
 
 
 @pytest.mark.parametrize("form", Form)
@@ -336,160 +209,3 @@ def test_what_the_decoder_cannot_write_is_not_learnt(
 def test_a_record_survives_being_written_down(form: Form, reading: Callable[..., Reading]) -> None:
     for record in reading([SAMPLES[form]]).records:
         assert Record.model_validate_json(record.model_dump_json()) == record
-
-
-def test_one_truncated_line_costs_that_line_only(reading: Callable[..., Reading]) -> None:
-    line = json.dumps(LINE)
-    found = reading(f"{line}\n\n{line[:80]}\n{line}\n", "data.jsonl")
-    assert (len(found.records), [item.place for item in found.report.malformed]) == (2, ["line 3"])
-    assert "data.jsonl, line 3: not JSON" in str(found.report.malformed[0])
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", "file: is empty"),
-        ("[]", "file: is an empty list"),
-        (json.dumps([LINE])[:-40], "line 1: not JSON"),
-        ("[" * 100_000, "file: not JSON"),
-        ("[3]", "index 0: expected a JSON object"),
-        ('{"weather": "fine"}', "file: expected toolbench: {"),
-        ('{"tools": "\\ud800", "query": "q", "steps": []}', "file: not JSON"),
-        ('{"tools": [NaN], "query": "q", "steps": []}', "file: not JSON"),
-        ('{"tools": [1e999], "query": "q", "steps": []}', "file: not JSON"),
-    ],
-)
-def test_what_is_no_data_says_what_was_expected(content: str, reason: str, reading: Callable[..., Reading]) -> None:
-    (found,) = reasons(reading(content))
-    assert found.startswith(reason)
-
-
-def test_bytes_that_are_no_text_are_malformed(tmp_path: Path) -> None:
-    path = tmp_path / "data.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    (item,) = read(path).report.malformed
-    assert (item.file, item.place) == (path, "file")
-
-
-def test_entries_of_another_form_in_a_file_are_malformed(reading: Callable[..., Reading]) -> None:
-    found = reading([{"weather": "fine"}, LINE, RUN])
-    assert len(found.records) == 1
-    assert sorted(item.place for item in found.report.malformed) == ["index 0", "index 2"]
-    assert all('"thought", "action"' in item.reason for item in found.report.malformed)
-
-
-def test_a_folder_is_read_with_a_form_for_each_file(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.json").write_text(json.dumps([CHAIN]))
-    (tmp_path / "b.jsonl").write_text(json.dumps(RUN))
-    (tmp_path / "notes.txt").write_text("no data")
-    assert read(tmp_path).report.records == {Form.RUNS: 1, Form.TOOLBENCH: 1}
-    assert read(tmp_path / "deep").report.malformed == []
-
-
-def test_a_folder_without_data_is_not_silence(tmp_path: Path) -> None:
-    assert "holds no" in read(tmp_path).report.malformed[0].reason
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
-        read(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("messages", "reason"),
-    [
-        ([message("a", "Finish", {"final_answer": "b"}), message("c", "tide", {})], "go on after Next: conclusion."),
-        ([message("a", "Finish", {"final_answer": "b"}), function("{}")], "go on after Next: conclusion."),
-        ([message("a", "tide", {}), message("c", "tide", {})], "without an observation"),
-        ([message("a", "tide", {}), {"role": "user", "content": AGAIN}], "without an observation"),
-        ([function("{}")], "an observation without a call"),
-        ([message("a", "tide", "[1]")], "chains[2].function_call.arguments: expected an object, found a list"),
-        ([{"role": "assistant", "content": "hm"}], "no turn of the assistant"),
-        ([], "no turn of the assistant"),
-    ],
-)
-def test_turns_that_cannot_follow_make_an_entry_malformed(
-    messages: list[JsonObject], reason: str, reading: Callable[..., Reading]
-) -> None:
-    found = reading([with_chain(*messages)])
-    assert found.records == []
-    assert reason in reasons(found)[0]
-
-
-def mutants(value: Any) -> Iterator[Any]:
-    """`value` with any one part of it replaced by something of another type."""
-    yield from (None, 3, True, "x", [], [None], {}, {"x": 3})
-    if isinstance(value, dict):
-        for key in value:
-            yield from (value | {key: mutant} for mutant in mutants(value[key]))
-            yield {name: item for name, item in value.items() if name != key}
-    elif isinstance(value, list):
-        for index in range(len(value)):
-            yield from ([*value[:index], mutant, *value[index + 1 :]] for mutant in mutants(value[index]))
-
-
-@pytest.mark.parametrize(("form", "sample"), [*SAMPLES.items(), (Form.TOOLBENCH, ANSWER)])
-def test_wrong_types_anywhere_are_reported_and_never_lost(
-    form: Form, sample: JsonObject, reading: Callable[..., Reading]
-) -> None:
-    template = PromptTemplate.default()
-    broken = list(mutants(sample))
-    found = reading(broken, form=form)
-    for record in found.records:
-        assert all(instance.target for instance in learnt(record, template))
-    places = {item.place for item in found.report.malformed}
-    assert len(places) + len(found.records) >= len(broken)  # an entry of ToolAlpaca can be both
-    assert len(places) > len(broken) / 3
-
-
-def test_reference_targets_are_in_the_text_form_of_the_reference(reading: Callable[..., Reading]) -> None:
-    records = reading([CHAIN, with_chain(message(None, "Finish", {"return_type": "give_up_and_restart"}))]).records
-    call = 'Action: tide\nAction Input: {\n  "port": "Brest"\n}'
-    assert list(targets(records, "planner")) == [
-        "I ask for the tide.\n Next: caller.",
-        "It is known.\n\n Next: conclusion.",
-        " Next: give up.",
-    ]
-    assert list(targets(records, "caller")) == [call]
-    assert list(targets(records, "summarizer")) == ["At 6:10."]
-    assert list(targets(records, "backbone")) == [
-        f"I ask for the tide.\n{call}",
-        "It is known.\nconclusion: At 6:10.",
-        "\nconclusion: give up.",
-    ]
-
-
-def test_one_instance_too_many_does_not_make_the_others_different() -> None:
-    found = compare("planner", ["a", "b", "c"], ["b", "x", "d"])
-    assert (found.ours, found.theirs, found.equal) == (3, 3, 1)
-    assert found.differences == [("a", None), ("c", "x"), (None, "d")]
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    app.command("inspect")(inspect)
-    app.command("compare-instances")(compare_instances)
-    return app
-
-
-def test_the_comparison_shows_every_difference_and_fails_on_one(tmp_path: Path, app: typer.Typer) -> None:
-    (raw := tmp_path / "raw.json").write_text(json.dumps([CHAIN]))
-    good, bad = tmp_path / "train_summarizer.json", tmp_path / "train_backbone.json"
-    good.write_text(json.dumps([{"target": "At 6:10."}]))
-    bad.write_text(json.dumps([{"target": "something else"}]))
-    assert CliRunner().invoke(app, ["compare-instances", str(raw), str(good)]).exit_code == 0
-    found = CliRunner().invoke(app, ["compare-instances", str(raw), str(good), str(bad)])
-    assert found.exit_code == 1
-    assert "'something else'" in found.output
-    bad.write_text('{"target"')
-    found = CliRunner().invoke(app, ["compare-instances", str(raw), str(bad)])
-    assert (found.exit_code, "train_backbone.json: expected a list of" in found.output) == (2, True)
-
-
-def test_inspecting_prints_counts_and_what_is_malformed(tmp_path: Path, app: typer.Typer) -> None:
-    (path := tmp_path / "data.jsonl").write_text(json.dumps(LINE) + "\n{\n{\n")
-    found = CliRunner().invoke(app, ["inspect", str(path), "--show", "1"])
-    row = found.output.splitlines()[1].split()
-    assert row[1:] == ["steps", "1", "2", "2", "1", "0", "2/0", "0"]
-    assert "data.jsonl, line 2: not JSON" in found.output
-    assert "1 more malformed" in found.output
-    assert CliRunner().invoke(app, ["inspect", str(tmp_path / "nowhere")]).exit_code == 2
