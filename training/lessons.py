@@ -43,7 +43,7 @@ class Turns:
     def __init__(self, *roles: Role) -> None:
         self.roles = roles or ALL_ROLES
         self.template = PromptTemplate.default()
-        self.spaced_strings = True
+        self.spaced_strings = Role.CALLER in self.roles
 
     def teaches(self, record: Record) -> bool:
         """Whether one of the roles has a turn to learn."""

@@ -4,9 +4,12 @@ import json
 
 import jsonschema
 
+from training.instances import instances
+from training.lessons import Turns, WholeSteps
 from umi.grammar import call_schema, call_text
+from umi.roles import Role, Turn
 from umi.spacing import spaced, unspaced, with_room
-from umi.trajectory import Call, JsonObject, ToolSpec
+from umi.trajectory import Call, JsonObject, Plan, Step, ToolSpec, Trajectory
 
 STRING: JsonObject = {"type": "string"}
 FIELDS: JsonObject = {
@@ -61,3 +64,18 @@ def test_the_constraint_admits_the_longest_string_with_its_space_and_no_longer_o
     for city in ("Lucknowx", ""):
         longer = CALL.model_copy(update={"arguments": {"city": city, "variable": city}})
         assert not admitted.is_valid(json.loads(call_text(spaced(longer, [TOOL]))))
+
+
+def test_a_caller_learns_spaced_strings_and_reads_earlier_calls_without() -> None:
+    plan = Plan(rationale="I ask.", turn=Turn.CALLER)
+    call = Call(tool="weather", arguments={"city": "Pune"})
+    trajectory = Trajectory(query="Pune?", tools=(TOOL,), steps=(Step(plan=plan, call=call, observation="dry"),) * 2)
+    lesson = Turns(Role.CALLER)
+    learnt = [each for each in instances(trajectory, None, lesson.template) if each.role is Role.CALLER]
+    assert [each.target for each in learnt] == ['{"name": "weather", "arguments": {"city": " Pune"}}'] * 2
+    assert call_text(call) in learnt[1].prompt
+    assert (lesson.spaced_strings, Turns(Role.PLANNER).spaced_strings, WholeSteps().spaced_strings) == (
+        True,
+        False,
+        False,
+    )
