@@ -184,7 +184,7 @@ async def measure(
         gateways = [Gateway(database, roles, log) for _ in range(count)]
         await asyncio.gather(*(gateway.start() for gateway in gateways))
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-            body = {"name": "tools", "url": f"{tool_url}/openapi.json"}
+            body = {"name": "tools", "url": f"{tool_url}/openapi.json", "allow": ["127.0.0.1"]}
             (await http.post(f"{gateways[0].url}/v1/toolsets", json=body)).raise_for_status()
             client = Client(http, [gateway.url for gateway in gateways], chance)
             with tqdm(total=runs, desc=title) as bar:
