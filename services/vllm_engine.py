@@ -32,8 +32,6 @@ T = TypeVar("T")
 _NEEDS_RESTART = "needs a restart of this service: an engine holds either adapters on a backbone or full weights"
 _FIRST = -1
 """vLLM's priority of what must not wait behind the turns of runs, which have 0."""
-_CPU_STEP_TOKENS = 512
-"""Tokens of one step on a CPU, some tenths of a second: nothing that is more urgent has to wait for longer."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
 
 
@@ -294,7 +292,6 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
         }
     if current_platform.is_cpu():
         arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True, "block_size": 32}
-        arguments["max_num_batched_tokens"] = max(_CPU_STEP_TOKENS, settings.max_num_seqs)
         is_adapter = manifest.kind is Kind.ADAPTER
         arguments["worker_cls"] = "services.cpu_lora.LoraWorker" if is_adapter else "services.cpu_reload.ReloadWorker"
     else:
