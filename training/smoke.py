@@ -18,7 +18,7 @@ from umi.grammar import parse_plan
 from umi.prompt import PromptTemplate
 from umi.roles import Role
 from umi.smoke import SmokeCase
-from umi.trajectory import JsonObject
+from umi.trajectory import JsonObject, Trajectory
 
 _MAX_TOKENS = 160
 _CASES = TypeAdapter(tuple[SmokeCase, ...])
@@ -26,7 +26,7 @@ _CASES = TypeAdapter(tuple[SmokeCase, ...])
 
 def candidates(record: Record, role: Role) -> Iterator[SmokeCase]:
     """Every turn of the role in a record, and what a right reply holds. A summarizer's reply only has to be usable."""
-    trajectory = record.trajectory
+    trajectory = _brief(record.trajectory)
     for index, step in enumerate(trajectory.steps):
         before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
         planned = before.append(step.model_copy(update={"call": None, "observation": None}))
@@ -38,15 +38,22 @@ def candidates(record: Record, role: Role) -> Iterator[SmokeCase]:
         yield SmokeCase(trajectory=trajectory, expected={})
 
 
-def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 3) -> tuple[SmokeCase, ...]:
-    """The first `count` cases, one a record, that the model passes; fewer when it passes fewer of these."""
+def _brief(trajectory: Trajectory) -> Trajectory:
+    """With the tools that are called and one other: a swap takes about as long as its cases take to be read."""
+    called = {step.call.tool for step in trajectory.steps if step.call}
+    others = [tool.name for tool in trajectory.tools if tool.name not in called]
+    kept = called | set(others[:1])
+    return trajectory.model_copy(update={"tools": tuple(tool for tool in trajectory.tools if tool.name in kept)})
+
+
+def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 2) -> tuple[SmokeCase, ...]:
+    """The first `count` cases, a record's first turn each, that the model passes; fewer when it passes fewer."""
     base_of(model).set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
-    for number, record in enumerate(records):
-        turns = list(candidates(record, role))
-        if not turns:
+    for record in records:
+        case = next(candidates(record, role), None)  # later turns have longer prompts
+        if case is None:
             continue
-        case = turns[number % len(turns)]
         text, is_exact = _write(model, tokenizer, template.render(role, case.trajectory))
         if case.passes(_reply(role, text)):
             found.append(case.model_copy(update={"text": text if is_exact else None}))
