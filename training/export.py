@@ -123,6 +123,8 @@ def _adapter(model: PeftModel, folder: Path, backbone: str) -> int:
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     config["base_model_name_or_path"] = backbone  # peft writes the trainer's own path
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # peft's is a set, in another order every time
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
     return config["r"]
 

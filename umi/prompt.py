@@ -40,7 +40,9 @@ def signature(tool: ToolSpec) -> str:
     return f"{tool.name}({', '.join(parts)}): {_short(tool.description)}"
 
 
-def _type(schema: JsonObject) -> str:
+def _type(schema: JsonObject | bool) -> str:
+    if isinstance(schema, bool):
+        return "any"
     if "enum" in schema:
         return "|".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"][:12])
     if options := schema.get("anyOf") or schema.get("oneOf"):
@@ -58,8 +60,10 @@ def _type(schema: JsonObject) -> str:
             return "any"
 
 
-def _meaning(schema: JsonObject) -> str:
-    text = "" if "enum" in schema else _short(schema.get("description", ""))  # its values say enough
+def _meaning(schema: JsonObject | bool) -> str:
+    text = (
+        "" if isinstance(schema, bool) or "enum" in schema else _short(schema.get("description", ""))
+    )  # its values say enough
     return f' "{text}"' if text else ""
 
 

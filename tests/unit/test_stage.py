@@ -154,12 +154,12 @@ def test_training_lowers_the_loss(trained: Trained, tasks: list[Record], backbon
 
 
 def test_tasks_without_a_turn_of_the_role_are_left_out_and_the_others_keep_their_neighbours() -> None:
-    made = [task.record() for task in Builder(Split.TRAIN, 5, Tools()).tasks(60, 3)]
+    made = [task.record() for task in Builder(Split.TRAIN, 5, Tools()).tasks(120, 3)]
+    answered = [task for task in made if task.answer is not None]
     unanswered = [task for task in made if task.answer is None]
-    mixed = [unanswered[0], unanswered[1], made[0], *made[:3]]
-    assert made[0].answer is not None
+    mixed = [unanswered[0], unanswered[1], answered[0], *answered[:3]]
     assert groups_of(mixed, 3, Turns()) == [mixed[:3], mixed[3:]]
-    assert groups_of(mixed, 3, Turns(Role.SUMMARIZER))[0] == [made[0]]
+    assert groups_of(mixed, 3, Turns(Role.SUMMARIZER))[0] == [answered[0]]
     assert groups_of(mixed, 2, Turns(Role.SUMMARIZER))[0] == mixed[2:4]
 
 
