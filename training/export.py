@@ -19,6 +19,7 @@ from training.model import Model
 from training.smoke import text_of
 from umi import manifest
 from umi.errors import TrainingStopped
+from umi.roles import Role
 from umi.smoke import FILE_NAME as SMOKE
 from umi.smoke import SmokeCase
 
@@ -102,7 +103,7 @@ def _write(
         backbone=about.backbone,
         rank=rank,
         stop=tokenizer.eos_token,
-        spaced_strings=lesson.spaced_strings,
+        spaced_strings=Role.CALLER in lesson.roles,
         tool_mention=about.tool_mention,
         observation_tokens=about.observation_tokens,
         parents=about.parents,

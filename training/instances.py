@@ -41,7 +41,7 @@ def whole_steps(trajectory: Trajectory, answer: str | None, template: PromptTemp
         parts = [plan_text(step.plan)]
         match step.plan.turn:
             case Turn.CALLER:
-                parts.append(call_text(step.call) if step.call else "")
+                parts.append(call_text(spaced(step.call, before.tools)) if step.call else "")
             case Turn.CONCLUSION:
                 parts.append(answer or "")
             case Turn.GIVE_UP:

@@ -23,11 +23,6 @@ class Lesson(Protocol):
         """The prompt that travels with the checkpoint."""
         ...
 
-    @property
-    def spaced_strings(self) -> bool:
-        """Whether calls are learnt with spaces before their strings (`umi.spacing`)."""
-        ...
-
     def teaches(self, record: Record) -> bool:
         """Whether there is anything to learn in a record; cheaper than making its instances."""
         ...
@@ -43,7 +38,6 @@ class Turns:
     def __init__(self, *roles: Role) -> None:
         self.roles = roles or ALL_ROLES
         self.template = PromptTemplate.default()
-        self.spaced_strings = Role.CALLER in self.roles
 
     def teaches(self, record: Record) -> bool:
         """Whether one of the roles has a turn to learn."""
@@ -64,7 +58,6 @@ class WholeSteps:
     def __init__(self) -> None:
         self.roles = ALL_ROLES
         self.template = PromptTemplate.named(WHOLE_STEP_TEMPLATE)
-        self.spaced_strings = False
 
     def teaches(self, record: Record) -> bool:
         """Whether a whole step may be learnt."""

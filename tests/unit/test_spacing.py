@@ -5,8 +5,8 @@ import json
 import jsonschema
 
 from training.instances import instances
-from training.lessons import Turns, WholeSteps
 from umi.grammar import call_schema, call_text
+from umi.prompt import PromptTemplate
 from umi.roles import Role, Turn
 from umi.spacing import spaced, unspaced, with_room
 from umi.trajectory import Call, JsonObject, Plan, Step, ToolSpec, Trajectory
@@ -70,12 +70,6 @@ def test_a_caller_learns_spaced_strings_and_reads_earlier_calls_without() -> Non
     plan = Plan(rationale="I ask.", turn=Turn.CALLER)
     call = Call(tool="weather", arguments={"city": "Pune"})
     trajectory = Trajectory(query="Pune?", tools=(TOOL,), steps=(Step(plan=plan, call=call, observation="dry"),) * 2)
-    lesson = Turns(Role.CALLER)
-    learnt = [each for each in instances(trajectory, None, lesson.template) if each.role is Role.CALLER]
+    learnt = [each for each in instances(trajectory, None, PromptTemplate.default()) if each.role is Role.CALLER]
     assert [each.target for each in learnt] == ['{"name": "weather", "arguments": {"city": " Pune"}}'] * 2
     assert call_text(call) in learnt[1].prompt
-    assert (lesson.spaced_strings, Turns(Role.PLANNER).spaced_strings, WholeSteps().spaced_strings) == (
-        True,
-        False,
-        False,
-    )
