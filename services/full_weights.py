@@ -143,7 +143,7 @@ class FullWeights:
         except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
             try:
                 await self._reload(before, checkpoint)
-            except Exception as worse:
+            except Exception as worse:  # the same program, at the same edge
                 lost = f"neither {version} nor {before.manifest.version} can be loaded: {_first_line(worse)}"
                 raise EngineFailure(lost) from error
             raise BadCheckpoint(f"{version}: vLLM cannot load these weights: {_first_line(error)}") from error

@@ -111,8 +111,6 @@ def _write(
         metrics={"final_loss": round(loss, 4), **about.metrics},
     )
     (folder / "README.md").write_text(_card(written, loss), "utf-8")
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors lets only its writer read; services run as other users
     return written
 
 

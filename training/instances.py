@@ -7,7 +7,7 @@ from umi.grammar import call_text, plan_text
 from umi.prompt import PromptTemplate
 from umi.roles import Role, Turn
 from umi.spacing import spaced
-from umi.trajectory import Trajectory
+from umi.trajectory import Call, Trajectory
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ def instances(trajectory: Trajectory, answer: str | None, template: PromptTempla
         yield Instance(Role.PLANNER, before, template.render(Role.PLANNER, before), plan_text(step.plan))
         planned = before.append(step.model_copy(update={"call": None, "observation": None}))
         if step.call is not None:
-            yield Instance(
-                Role.CALLER, planned, template.render(Role.CALLER, planned), call_text(spaced(step.call, before.tools))
-            )
+            yield Instance(Role.CALLER, planned, template.render(Role.CALLER, planned), _written(step.call, before))
         if step.plan.turn is Turn.CONCLUSION and answer is not None:
             yield Instance(Role.SUMMARIZER, planned, template.render(Role.SUMMARIZER, planned), answer)
 
@@ -41,10 +39,15 @@ def whole_steps(trajectory: Trajectory, answer: str | None, template: PromptTemp
         parts = [plan_text(step.plan)]
         match step.plan.turn:
             case Turn.CALLER:
-                parts.append(call_text(spaced(step.call, before.tools)) if step.call else "")
+                parts.append(_written(step.call, before) if step.call else "")
             case Turn.CONCLUSION:
                 parts.append(answer or "")
             case Turn.GIVE_UP:
                 pass
         target = "\n".join(parts)
         yield Instance(Role.PLANNER, before, template.render(Role.PLANNER, before), target) if all(parts) else None
+
+
+def _written(call: Call, before: Trajectory) -> str:
+    """A call as the caller learns to write it; in prompts it stands without the spaces."""
+    return call_text(spaced(call, before.tools))

@@ -5,7 +5,7 @@ than it was trained, is noticed before any run gets it.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,18 +24,21 @@ _MAX_TOKENS = 160
 _CASES = TypeAdapter(tuple[SmokeCase, ...])
 
 
-def candidates(record: Record, role: Role) -> Iterator[SmokeCase]:
-    """Every turn of the role in a record, and what a right reply holds. A summarizer's reply only has to be usable."""
+def first_turn(record: Record, role: Role) -> SmokeCase | None:
+    """The role's first turn in a record, whose prompt is the shortest, and what a right reply holds; None without one.
+
+    A summarizer's reply only has to be usable.
+    """
     trajectory = _brief(record.trajectory)
-    for index, step in enumerate(trajectory.steps):
-        before = trajectory.model_copy(update={"steps": trajectory.steps[:index]})
-        planned = before.append(step.model_copy(update={"call": None, "observation": None}))
-        if role is Role.PLANNER:
-            yield SmokeCase(trajectory=before, expected={"plan": {"turn": step.plan.turn.value}})
-        elif role is Role.CALLER and step.call is not None:
-            yield SmokeCase(trajectory=planned, expected={"call": {"tool": step.call.tool}})
-    if role is Role.SUMMARIZER and record.answer is not None:
-        yield SmokeCase(trajectory=trajectory, expected={})
+    if role is Role.SUMMARIZER:
+        return None if record.answer is None else SmokeCase(trajectory=trajectory, expected={})
+    first, before = trajectory.steps[0], trajectory.model_copy(update={"steps": ()})
+    if role is Role.PLANNER:
+        return SmokeCase(trajectory=before, expected={"plan": {"turn": first.plan.turn.value}})
+    if first.call is None:
+        return None
+    planned = before.append(first.model_copy(update={"call": None, "observation": None}))
+    return SmokeCase(trajectory=planned, expected={"call": {"tool": first.call.tool}})
 
 
 def _brief(trajectory: Trajectory) -> Trajectory:
@@ -51,7 +54,7 @@ def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], co
     base_of(model).set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
     for record in records:
-        case = next(candidates(record, role), None)  # later turns have longer prompts
+        case = first_turn(record, role)
         if case is None:
             continue
         text, is_exact = _write(model, tokenizer, template.render(role, case.trajectory))

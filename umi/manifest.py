@@ -144,6 +144,8 @@ def write(directory: Path, template: PromptTemplate, weight_files: list[str], **
     manifest = Manifest(prompt_sha256=template.sha256, files=hashes, **fields)
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (directory / FILE_NAME).write_text(text + "\n", "utf-8")
+    for name in (*weight_files, TEMPLATE_NAME, FILE_NAME):
+        (directory / name).chmod(0o644)  # safetensors lets only its writer read; services run as other users
     return manifest
 
 

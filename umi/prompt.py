@@ -61,9 +61,9 @@ def _type(schema: JsonObject | bool) -> str:
 
 
 def _meaning(schema: JsonObject | bool) -> str:
-    text = (
-        "" if isinstance(schema, bool) or "enum" in schema else _short(schema.get("description", ""))
-    )  # its values say enough
+    if isinstance(schema, bool) or "enum" in schema:  # its values say enough
+        return ""
+    text = _short(schema.get("description", ""))
     return f' "{text}"' if text else ""
 
 

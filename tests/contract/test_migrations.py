@@ -13,14 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from gateway.policy import Policy
-from gateway.store import (
-    Database,
-    McpOptions,
-    Store,
-    ToolsetOptions,
-    ToolsetRow,
-    migrations,
-)
+from gateway.store import Database, McpOptions, Store, ToolsetOptions, ToolsetRow, migrations
 from gateway.store.database import address
 from gateway.store.tables import metadata
 

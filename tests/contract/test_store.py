@@ -7,28 +7,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.events import (
-    Approval,
-    Event,
-    Outcome,
-    Planned,
-    RequiresAction,
-    RunStatus,
-)
+from gateway.events import Approval, Event, Outcome, Planned, RequiresAction, RunStatus
 from gateway.problems import NotStored
-from gateway.store import (
-    LOCAL,
-    Claim,
-    Claimed,
-    Database,
-    Exceeded,
-    Key,
-    Lease,
-    Scope,
-    Store,
-    digest,
-    keys,
-)
+from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, digest, keys
 from gateway.store.retention import prune
 from tests.fakes import USAGE, call, plan
 from tests.stored import FOR_LONG, A, B, completed, created

@@ -6,13 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.store import (
-    LOCAL,
-    Store,
-    ToolsetOptions,
-    ToolsetRow,
-    tables,
-)
+from gateway.store import LOCAL, Store, ToolsetOptions, ToolsetRow, tables
 from gateway.store.retention import prune, prune_versions
 from tests.stored import A, completed, created
 

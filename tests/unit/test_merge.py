@@ -30,6 +30,7 @@ def test_full_weights_compute_what_the_adapter_on_its_backbone_does(tmp_path: Pa
     written = Checkpoint.open(tmp_path / "full")
     assert (written.manifest.kind, written.manifest.rank, written.manifest.parents) == (Kind.FULL, None, ("a-1",))
     assert written.manifest.tool_mention == "use (x)"
+    assert {(written.directory / name).stat().st_mode & 0o777 for name in written.files} == {0o644}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= written.manifest.files.keys()
     plain = logits(AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32))
     with_adapter = logits(
