@@ -24,6 +24,8 @@ class RoleBehaviour:
     """What may be written, given the trajectory and the manifest of the weights that write."""
     reply: Callable[[str, Trajectory, Manifest, Usage], RoleReply]
     """From text, trajectory, manifest and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
+    cut: Callable[[str], str] | None = None
+    """What serves of a text that reached `max_tokens`; None: nothing does."""
     observation_tokens: int | None = None
     """What is read of one observation at most, where the checkpoint does not say less; None: as the checkpoint says."""
 

@@ -118,10 +118,12 @@ class RoleTurns:
         return list(self._engine.encode(self.checkpoint.template.render(self._behaviour.role, trajectory)))
 
     def _read(self, generation: Generation, trajectory: Trajectory, usage: Usage) -> RoleReply:
+        text = generation.text
         if not generation.finished:
-            limit = self._behaviour.max_tokens
-            raise RoleOutputInvalid(self._behaviour.role, f"was cut off at {limit} tokens")
-        return self._behaviour.reply(generation.text, trajectory, self.checkpoint.manifest, usage)
+            if self._behaviour.cut is None:
+                raise RoleOutputInvalid(self.role, f"was cut off at {self._behaviour.max_tokens} tokens")
+            text = self._behaviour.cut(text)
+        return self._behaviour.reply(text, trajectory, self.checkpoint.manifest, usage)
 
 
 def _greeting(role: Role) -> Trajectory:

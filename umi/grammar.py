@@ -15,6 +15,8 @@ from umi.trajectory import Call, JsonObject, Plan, ToolSpec
 MAX_RATIONALE_CHARS = 600
 
 _TURNS = "|".join(Turn)
+# A digit before the stop is the number of a list's line.
+_SENTENCE = re.compile(r".+?(?:(?<!\s\d)[.!?](?=\s)|(?=\n)|$)\s*", re.DOTALL)
 _PLAN = re.compile(rf"(?P<rationale>.*?)\s*Next: (?P<turn>{_TURNS})\.?\s*", re.DOTALL)
 
 
@@ -89,3 +91,20 @@ def parse_answer(text: str) -> str:
     if not answer:
         raise RoleOutputInvalid(Role.SUMMARIZER, "wrote an empty answer")
     return answer
+
+
+def whole_sentences(text: str) -> str:
+    """What serves of an answer that was cut off: its sentences (or lines) before the unfinished one.
+
+    Small models that do not end go round in circles, so it ends before the first sentence that it has said already.
+    An answer without a whole sentence ends in an ellipsis after its last whole word.
+    """
+    *sentences, unfinished = _SENTENCE.findall(text) or [""]
+    kept = dict[str, str]()
+    for sentence in sentences:
+        if sentence.strip() in kept:
+            break
+        kept[sentence.strip()] = sentence
+    if kept or not unfinished.strip():
+        return "".join(kept.values()).rstrip()
+    return f"{unfinished.rpartition(' ')[0] or unfinished} …"

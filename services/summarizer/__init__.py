@@ -2,7 +2,7 @@
 
 from services.engine import Constraint
 from services.role import RoleBehaviour, newest_step_is_a_plan
-from umi.grammar import parse_answer
+from umi.grammar import parse_answer, whole_sentences
 from umi.manifest import Manifest
 from umi.roles import Role
 from umi.trajectory import Trajectory
@@ -24,4 +24,5 @@ SUMMARIZER = RoleBehaviour(
     check=newest_step_is_a_plan,
     constrain=_constrain,
     reply=_reply,
+    cut=whole_sentences,
 )

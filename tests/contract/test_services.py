@@ -152,6 +152,14 @@ async def test_text_cut_off_at_the_token_limit_is_a_502(tmp_path: Path) -> None:
     assert "cut off at 160 tokens" in problem["detail"]
 
 
+async def test_a_summarizer_that_goes_round_in_circles_is_not_asked_again_and_says_it_once(tmp_path: Path) -> None:
+    engine = ScriptedEngine(["The list is empty. " * 100])
+    async with serving(SUMMARIZER, engine, tmp_path) as client:
+        response = await client.post("/v1/summarize", json=body(FINISHED, PLANNED))
+    assert SummaryReply.model_validate_json(response.content).answer == "The list is empty."
+    assert len(engine.prompts) == 1
+
+
 async def test_a_long_history_loses_its_oldest_steps_and_says_so(tmp_path: Path) -> None:
     async with serving(PLANNER, ScriptedEngine([GOOD_PLAN]), tmp_path, max_input_tokens=100) as client:
         response = await client.post("/v1/plan", json=body(FINISHED, FINISHED, FINISHED))
