@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PROCESSES ?= 2# of training: one for each GPU, or one single-threaded for each core
 TRAIN = $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m training
+SYSTEMS ?= checkpoints/toolbench# of the paper, to compare
 EXAMPLES ?= 300# requests for each operation and way
 ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-compose test-ray secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
+.PHONY: help setup run test test-compose test-ray test-deepspeed secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
 	fuzz eval-examples eval-toolbench
 
 help: ## this list
@@ -30,6 +31,12 @@ test-ray: setup ## deploy/ray, really run on a local cluster of two Ray nodes: d
 	.venv-ray/bin/python -m pytest tests/unit/test_ray.py tests/contract/test_ray_replicas.py
 	.venv-ray/bin/python -m benchmarks.ray $(OPTIONS)
 
+test-deepspeed: setup ## ZeRO-3 on two processes: DeepSpeed beside what is installed, and the tests of many processes
+	$(BIN)/pip install -q --upgrade --no-deps --target var/deepspeed wheel==0.48.0 hjson==3.1.0 msgpack==1.2.4
+	PYTHONPATH=var/deepspeed DS_BUILD_OPS=0 $(BIN)/pip install -q --upgrade --no-deps --no-build-isolation \
+		--target var/deepspeed deepspeed==0.19.8
+	PYTHONPATH=var/deepspeed $(BIN)/python -m pytest tests/contract/test_many_processes.py
+
 secrets: ## the secret files that docker-compose.yml mounts, those that are missing
 	@$(PYTHON) deploy/new_secrets.py
 
@@ -50,8 +57,8 @@ train: tasks ## both stages of training into checkpoints/ (hours on two cores; g
 	$(TRAIN) global
 	for role in planner caller summarizer; do $(TRAIN) local $$role || exit 1; done
 
-eval-toolbench: setup ## the paper's static metrics on annotated trajectories: make eval-toolbench DATA=file
-	$(BIN)/python -m training static $(DATA)
+eval-toolbench: setup ## the paper's static metrics of its five systems, on trajectories: make eval-toolbench DATA=file (6 minutes a system)
+	$(BIN)/python -m training static $(DATA) --systems $(SYSTEMS) $(OPTIONS)
 
 bench-train: tasks ## prefix trees beside a plain TRL SFTTrainer: tokens per second and loss of both (8 minutes)
 	$(BIN)/python -m benchmarks.training

@@ -50,7 +50,11 @@ def _brief(trajectory: Trajectory) -> Trajectory:
 
 
 def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 2) -> tuple[SmokeCase, ...]:
-    """The first `count` cases, a record's first turn each, that the model passes; fewer when it passes fewer."""
+    """The first `count` cases, a record's first turn each, that the model passes; fewer when it passes fewer.
+
+    What planner and caller write must be readable as it is, since weights that hesitate there may write something else
+    where sums are rounded otherwise. A summarizer may write anything.
+    """
     base_of(model).set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
     for record in records:
@@ -58,7 +62,7 @@ def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], co
         if case is None:
             continue
         text, is_exact = _write(model, tokenizer, template.render(role, case.trajectory))
-        if case.passes(_reply(role, text)):
+        if case.passes(_reply(role, text)) and (is_exact or role is Role.SUMMARIZER):
             found.append(case.model_copy(update={"text": text if is_exact else None}))
         if len(found) == count:
             break

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from training.attention import Opaque
 from training.collate import Batch, Survey, TreeCollator, survey
@@ -208,6 +209,7 @@ def _gathered(trainer: TreeTrainer, backbone: Path, settings: StageSettings, par
     state = (
         trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else _full(trainer)
     )
+    unset_hf_deepspeed_config()  # or this copy would be parted among the processes as well
     whole = load_model(backbone, settings, parent)
     if trainer.args.process_index == 0:
         whole.load_state_dict(state)

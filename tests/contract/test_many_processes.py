@@ -1,5 +1,9 @@
-"""Training by two processes on one machine over gloo: the weights are those of one process."""
+"""Training by two processes on one machine over gloo: the weights are those of one process.
 
+FSDP and DeepSpeed are run by `tests.sharded`, with the configuration files that are for many GPUs.
+"""
+
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,6 +19,9 @@ from umi.manifest import Checkpoint, Kind
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+LAUNCH = ("accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0", "--config_file")
+CONFIGS = ROOT / "training/configs"
+SHARDED = "tests.sharded"
 LEARNING_RATE = 1e-2
 SETTINGS = (f"learning_rate={LEARNING_RATE}", "warmup=0", "rank=0", "save_steps=2")
 
@@ -63,3 +70,25 @@ def test_two_processes_learn_what_one_learns(
     weights = trained((*TORCHRUN, "training"), inputs, tmp_path / "global")
     assert far(weights, alone) < LEARNING_RATE / 4
     assert far(alone, load_file(inputs[1] / "model.safetensors")) > LEARNING_RATE
+
+
+@pytest.fixture(scope="module")
+def alone_in_float32(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    return trained((SHARDED,), inputs, tmp_path_factory.mktemp("float32") / "global")
+
+
+def test_weights_sharded_by_fsdp_learn_what_whole_ones_learn(
+    inputs: tuple[Path, Path], alone_in_float32: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    launch = (*LAUNCH, str(CONFIGS / "fsdp.yaml"), "--mixed_precision", "no", "-m", SHARDED)
+    assert far(trained(launch, inputs, tmp_path / "global"), alone_in_float32) < LEARNING_RATE / 1e4
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is installed by make test-deepspeed"
+)
+def test_weights_sharded_by_deepspeed_learn_what_whole_ones_learn(
+    inputs: tuple[Path, Path], alone_in_float32: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    launch = (*LAUNCH, str(CONFIGS / "deepspeed.yaml"), "-m", SHARDED)
+    assert far(trained(launch, inputs, tmp_path / "global"), alone_in_float32) < LEARNING_RATE / 1e4
