@@ -53,6 +53,11 @@ def trained(data: Data, backbone: Backbone, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
+def test_checkpoints_that_are_only_compared_carry_no_words_of_their_data(trained: Path) -> None:
+    assert list(trained.glob("*/*/manifest.json"))
+    assert not list(trained.glob("*/*/smoke.json"))
+
+
 def test_a_whole_step_is_what_the_three_roles_write_one_after_the_other(records: list[Record]) -> None:
     template, end = PromptTemplate.named(WHOLE_STEP_TEMPLATE), tokenizer().eos_token_id
     for record in records:
