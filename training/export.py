@@ -50,6 +50,8 @@ class About:
     tool_mention: str | None = None
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     observation_tokens: int | None = None
+    max_tokens: int = 4096
+    """Of prompt and target together, as they were learnt; no longer prompt is served."""
 
 
 def export(
@@ -105,6 +107,7 @@ def _write(
         stop=tokenizer.eos_token,
         spaced_strings=Role.CALLER in lesson.roles,
         tool_mention=about.tool_mention,
+        max_input_tokens=about.max_tokens,
         observation_tokens=about.observation_tokens,
         parents=about.parents,
         training={**about.training, "versions": {p: version(p) for p in ("torch", "transformers", "peft")}},

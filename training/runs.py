@@ -99,6 +99,7 @@ def _write(stage: Run, trained: Trained, facts: dict[str, Any], parents: tuple[s
         stage.data.tool_mention,
         {"tokens": trained.tokens, "seconds": round(trained.seconds, 1)} if trained.tokens else {},
         stage.settings.observation_tokens,
+        stage.settings.max_tokens,
     )
     export(trained.model, tokenizer, stage.target, stage.lesson, about)
     print(f"written to {stage.target}", flush=True)

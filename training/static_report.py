@@ -12,6 +12,7 @@ from training.statistics import bootstrap, by_task, compare
 from training.systems import SYSTEMS
 from umi.errors import BadInput
 from umi.manifest import Checkpoint
+from umi.roles import Turn
 
 METRICS = {
     "plan_acc": "Plan ACC",
@@ -46,7 +47,9 @@ def read(folder: Path) -> dict[str, list[StepResult]]:
 
 def report(results: Results, systems: Path | None = None) -> str:
     """All tables as Markdown; costs of training only with the folder in which the systems were trained."""
-    parts = [scores(results)]
+    parts = [scores(results), roles(results)]
+    if len({step.source for steps in results.values() for step in steps}) > 1:
+        parts.append(domains(results))
     if _OURS in results and len(results) > 1:
         parts.append(differences(results))
     if systems is not None:
@@ -61,6 +64,29 @@ def scores(results: Results) -> str:
         failed = sum(step.failure is not None for step in steps)
         cells = [_score(name, steps) for name in METRICS]
         lines.append(_row(_title(system), *cells, len(steps), failed, PAPER.get(system, "")))
+    return "\n".join(lines)
+
+
+def roles(results: Results) -> str:
+    """What each role does alone: turns planned rightly by what was due, and the others' turns where theirs was due."""
+    lines = _head("", *(f"planner: {turn}" for turn in Turn), "caller: Act. EM", "caller: Arg. F1", "summarizer: R-L")
+    for system, steps in results.items():
+        due = {turn: [step for step in steps if _due(step) is turn] for turn in Turn}
+        right = {turn: [step for step in due[turn] if step.turn is turn] for turn in Turn}
+        planned = [f"{len(right[turn])} of {len(due[turn])}" for turn in Turn]
+        called = [_score(name, right[Turn.CALLER]) for name in ("action_em", "argument_f1")]
+        lines.append(_row(_title(system), *planned, *called, _score("rouge_l", right[Turn.CONCLUSION])))
+    lines += ["", "Caller and summarizer: only steps at which the planner rightly gave them their turn."]
+    return "\n".join(lines)
+
+
+def domains(results: Results) -> str:
+    """The paper's metrics by the source of the trajectories."""
+    lines = _head("", "of", *METRICS.values(), "steps")
+    for system, steps in results.items():
+        for source in sorted({step.source for step in steps}):
+            own = [step for step in steps if step.source == source]
+            lines.append(_row(_title(system), source, *(_score(name, own) for name in METRICS), len(own)))
     return "\n".join(lines)
 
 
@@ -113,6 +139,13 @@ def plot(results: Results, path: Path) -> None:
     axes.legend(fontsize="small", ncols=3)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _due(step: StepResult) -> Turn:
+    """The turn that the annotation has."""
+    if step.score.action_em is not None:
+        return Turn.CALLER
+    return Turn.GIVE_UP if step.score.rouge_l is None else Turn.CONCLUSION
 
 
 def _title(system: str) -> str:

@@ -92,9 +92,23 @@ def test_the_report_has_the_papers_metrics_with_intervals(
     text = static_report.report(static_report.read(tmp_path))
     assert "Plan ACC | Act. EM | Hallu. | Arg. F1 | R-L" in text
     assert "| three roles | 100.0 (100.0–100.0) | 50.0 (50.0–50.0) | 0.0 (0.0–0.0) | 50.0" in text
-    assert text.endswith("| 3 | 0 |  |")
+    assert "| 3 | 0 |  |\n\n" in text
+    assert "| three roles | 2 of 2 | 1 of 1 | 0 of 0 | 50.0 (50.0–50.0) | 50.0" in text, "by role"
     static_report.plot(static_report.read(tmp_path), tmp_path / "metrics.png")
     assert (tmp_path / "metrics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_are_shown_by_domain_where_there_are_several(
+    script: Script, roles: tuple[Script, str], tmp_path: Path
+) -> None:
+    first, *others = predicted(roles[1])
+    written(tmp_path, ROLES, [first.model_copy(update={"source": "finance"}), *others])
+    rows = [line.split(" | ") for line in static_report.report(static_report.read(tmp_path)).splitlines()]
+    found = {row[1]: (row[3], row[-1]) for row in rows if row[0] == "| three roles" and len(row) == 8}
+    assert found == {
+        "finance": ("100.0 (100.0–100.0)", "1 |"),
+        others[0].source: ("0.0 (0.0–0.0)", "2 |"),
+    }
 
 
 def test_what_is_no_more_than_chance_is_called_not_significant(

@@ -115,6 +115,8 @@ def test_smoke_cases_are_turns_that_the_model_takes_rightly_and_travel_with_the_
     assert read_cases(Checkpoint.open(tmp_path / "c")) == cases
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()} == {0o644}, "other users may read it"
     assert [len(case.trajectory.tools) for case in cases] == [min(2, len(first.trajectory.tools))]
+    monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: (right, False))
+    assert smoke.choose(trained.model, tokenizer(), Role.PLANNER, tasks) == (), "another machine may write it otherwise"
     monkeypatch.setattr(smoke, "_write", lambda model, tokenizer, prompt: ("nonsense", True))
     assert smoke.choose(trained.model, tokenizer(), Role.PLANNER, tasks) == ()
 
