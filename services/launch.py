@@ -82,8 +82,8 @@ def environment(settings: RoleSettings) -> None:
     """What vLLM's engine process reads from its environment; whatever is set already stays.
 
     No executor process of its own and no pinning: of two cores vLLM would reserve one and pin every role service to the
-    other. Idle OpenMP threads must sleep soon, since the roles take turns on the same cores. Nothing is compiled on a CPU
-    (eager mode) but one function of vLLM's log-probabilities, which read smoke cases; it would need a C++ compiler.
+    other. Idle OpenMP threads must sleep soon, since the roles take turns on the same cores. On CPUs, in eager mode,
+    one function would still be compiled, of the log-probabilities that read smoke cases; that needs a C++ compiler.
     """
     threads = settings.threads or len(os.sched_getaffinity(0))
     defaults = {
