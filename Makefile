@@ -64,7 +64,7 @@ bench-train: tasks ## prefix trees beside a plain TRL SFTTrainer: tokens per sec
 	$(BIN)/python -m benchmarks.training
 
 bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
-	$(BIN)/python -m benchmarks.swap
+	UMI_THREADS=1 $(BIN)/python -m benchmarks.swap
 
 corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests with FastMCP's, look for operations (a quarter of an hour)
 	$(BIN)/python -m benchmarks.corpus imports

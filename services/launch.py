@@ -85,7 +85,6 @@ def environment(settings: RoleSettings) -> None:
     other. Idle OpenMP threads must sleep soon, since the roles take turns on the same cores. On CPUs, in eager mode,
     one function would still be compiled, of the log-probabilities that read smoke cases; that needs a C++ compiler.
     """
-    threads = settings.threads or len(os.sched_getaffinity(0))
     defaults = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR" if settings.log_level != "debug" else "INFO",
@@ -96,7 +95,7 @@ def environment(settings: RoleSettings) -> None:
     if _on_cpu():
         defaults |= {
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(settings.cpu_threads),
             "KMP_BLOCKTIME": "5",
             "TORCHDYNAMO_DISABLE": "1",
             "LD_PRELOAD": ":".join(_preloads()),

@@ -1,5 +1,6 @@
 """Settings of a role service: flags, environment variables with the prefix UMI_, or files of those names."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ class RoleSettings(FileSettings):
     ] = Path("var/cache/registry")
     look_seconds: Annotated[
         float | None,
-        Field(gt=0, le=3600, description="time between two looks at the release; by default 0.2, on a URL 2"),
+        Field(gt=0, le=3600, description="time between two looks at the release; by default 0.1, on a URL 2"),
     ] = None
     retire_seconds: Annotated[
         float, Field(ge=0, description="idle time after which a version that is no longer released is unloaded")
@@ -90,3 +91,8 @@ class RoleSettings(FileSettings):
         Style | None, Field(description="log lines as json or text; text on a terminal and json otherwise when absent")
     ] = None
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="log level")] = "info"
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that an engine on a CPU computes with."""
+        return self.threads or len(os.sched_getaffinity(0))

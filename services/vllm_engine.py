@@ -32,6 +32,8 @@ T = TypeVar("T")
 _NEEDS_RESTART = "needs a restart of this service: an engine holds either adapters on a backbone or full weights"
 _FIRST = -1
 """vLLM's priority of what must not wait behind the turns of runs, which have 0."""
+_TOKENS_A_THREAD = 256
+"""Of prompts, in a step on a CPU that is not shared: half a second."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM accepts as max_lora_rank
 
 
@@ -291,7 +293,14 @@ def engine_arguments(checkpoint: Checkpoint, settings: RoleSettings) -> dict[str
             "lora_target_modules": sorted(targets) if isinstance(targets, list) else None,
         }
     if current_platform.is_cpu():
-        arguments |= {"kv_cache_memory_bytes": settings.kv_cache_mib * 2**20, "enforce_eager": True, "block_size": 32}
+        arguments |= {
+            "kv_cache_memory_bytes": settings.kv_cache_mib * 2**20,
+            "enforce_eager": True,
+            "block_size": 32,
+            "max_num_batched_tokens": _TOKENS_A_THREAD * settings.cpu_threads,
+            "scheduler_cls": "services.cpu_scheduler.UrgentFirst",
+            "async_scheduling": False,  # nothing runs beside a step here: it would only tell every token a step late
+        }
         is_adapter = manifest.kind is Kind.ADAPTER
         arguments["worker_cls"] = "services.cpu_lora.LoraWorker" if is_adapter else "services.cpu_reload.ReloadWorker"
     else:

@@ -15,7 +15,7 @@ from training.tasks.entities import Split
 from training.tasks.execute import TOOL_MENTION
 from umi.errors import BadInput
 
-_SMOKE = 20
+_SMOKE = 300
 """Records among which a role's smoke cases are looked for."""
 
 

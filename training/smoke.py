@@ -50,22 +50,24 @@ def _brief(trajectory: Trajectory) -> Trajectory:
 
 
 def choose(model: Any, tokenizer: Any, role: Role, records: Sequence[Record], count: int = 2) -> tuple[SmokeCase, ...]:
-    """The first `count` cases, a record's first turn each, that the model passes; fewer when it passes fewer.
+    """The `count` shortest cases that the model passes, of which no two expect the same; fewer when it passes fewer.
 
-    What planner and caller write must be readable as it is, since weights that hesitate there may write something else
-    where sums are rounded otherwise. A summarizer may write anything.
+    Short, since a swap waits until they are read. What planner and caller write must be readable as it is, since
+    weights that hesitate there may write something else where sums are rounded otherwise. A summarizer may write
+    anything.
     """
     base_of(model).set_attn_implementation("sdpa")  # there is no prefix tree to attend to
     template, found = PromptTemplate.default(), list[SmokeCase]()
-    for record in records:
-        case = first_turn(record, role)
-        if case is None:
-            continue
-        text, is_exact = _write(model, tokenizer, template.render(role, case.trajectory))
-        if case.passes(_reply(role, text)) and (is_exact or role is Role.SUMMARIZER):
-            found.append(case.model_copy(update={"text": text if is_exact else None}))
+    cases = [case for record in records if (case := first_turn(record, role))]
+    prompts = [(template.render(role, case.trajectory), case) for case in cases]
+    for prompt, case in sorted(prompts, key=lambda one: len(tokenizer.encode(one[0]))):
         if len(found) == count:
             break
+        if case.expected and any(case.expected == other.expected for other in found):
+            continue
+        text, is_exact = _write(model, tokenizer, prompt)
+        if case.passes(_reply(role, text)) and (is_exact or role is Role.SUMMARIZER):
+            found.append(case.model_copy(update={"text": text if is_exact else None}))
     return tuple(found)
 
 

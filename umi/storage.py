@@ -94,7 +94,7 @@ class Directory:
     releases/<role>.json          written beside, flushed and renamed, under a lock
     """
 
-    look_seconds = 0.2
+    look_seconds = 0.1
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -17,6 +17,8 @@ from umi.wire import Replica
 READY_SECONDS = 300
 TOOLS_PORT, GATEWAY_PORT, ROLE_PORT = 8100, 8000, 8101
 _GRACE = 10.0
+_client = httpx.Client(timeout=30, trust_env=False)
+"""To make one takes as long as a hundred requests: replicas are asked all the time, by more than one thread."""
 
 
 class House:
@@ -100,7 +102,7 @@ class House:
 
 def replica(url: str) -> Replica:
     """What a role service says of itself."""
-    return Replica.model_validate_json(httpx.get(f"{url}/v1/replica", timeout=30, trust_env=False).content)
+    return Replica.model_validate_json(_client.get(f"{url}/v1/replica").content)
 
 
 def plan(url: str, trajectory: Trajectory) -> tuple[str, str]:

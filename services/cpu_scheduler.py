@@ -1,0 +1,49 @@
+"""vLLM's scheduler on a CPU, where reading a prompt takes seconds: what is urgent need not wait for it.
+
+vLLM fills a step with the prompts that are being read before it looks at any that waits, whatever its priority, and
+eight runs keep a planner reading all the time. Here a step reads little, and what is urgent (the trial of new weights)
+gets a step of its own, with the texts that are being written, which cost next to nothing. Prompts that are half read
+keep what is read of them. A prompt that is alone takes a tenth longer for it.
+"""
+
+from typing import Any
+
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request
+
+_SHARE = 4
+"""A step reads this part of what it could, `max_num_batched_tokens`, unless something urgent is read."""
+
+
+class UrgentFirst(Scheduler):
+    """Requests with a priority below 0 before the prompts of all others."""
+
+    _makes_way = False
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        """What is computed in the next step."""
+        waiting = [request for request in self.waiting if _is_urgent(request)]
+        urgent = [*waiting, *filter(_is_urgent, self.running)]
+        is_full = len(self.running) + len(waiting) > self.max_num_running_reqs
+        most = self.max_num_scheduled_tokens
+        held_back: list[Request] = []
+        if not urgent or is_full or self._makes_way:
+            urgent, self.max_num_scheduled_tokens = [], max(most // _SHARE, len(self.running))
+        else:
+            held_back = [request for request in self.running if request.is_prefill_chunk and not _is_urgent(request)]
+            self.running = [request for request in self.running if request not in held_back]
+            needed = sum(request.num_tokens - request.num_computed_tokens for request in urgent)
+            self.max_num_scheduled_tokens = min(most, len(self.running) + needed)
+        try:
+            output = super().schedule(*args, **kwargs)
+        finally:
+            self.running += held_back
+            self.max_num_scheduled_tokens = most
+        # Memory that is missing may be held by those that were held back: in the next step they go on.
+        self._makes_way = bool(urgent) and not any(one.request_id in output.num_scheduled_tokens for one in urgent)
+        return output
+
+
+def _is_urgent(request: Request) -> bool:
+    return request.priority < 0
