@@ -6,6 +6,7 @@ public backbone; with rank 0 every parameter is trained.
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,8 +15,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.tensor import DTensor
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.trainer_callback import ExportableState
 
 from training.attention import Opaque
 from training.collate import Batch, Survey, TreeCollator, survey
@@ -34,8 +36,8 @@ _STATE = "trainer_state.json"
 class Trained(NamedTuple):
     """What a stage gives: the model, the log (rows with `step`, `loss` in nats per token), and what had to be cut.
 
-    `tokens` is how many nodes of prefix trees went through the model, `seconds` how long that took; after an
-    interruption, since then.
+    `tokens` is how many nodes of prefix trees went through the model, `seconds` how long that took; what was lost to
+    interruptions does not count.
     """
 
     model: Model
@@ -43,6 +45,28 @@ class Trained(NamedTuple):
     turns: Survey
     tokens: int = 0
     seconds: float = 0.0
+
+
+class Clock(TrainerCallback, ExportableState):
+    """Seconds that were spent on what is in a checkpoint: saved with it, under this class' name."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before, self._began = seconds, time.monotonic()
+
+    @classmethod
+    def going_on(cls, checkpoint: Path | None) -> "Clock":
+        """As it was when the checkpoint was written; from 0 without one, or with one that an older version wrote."""
+        saved = TrainerState.load_from_json(str(checkpoint / _STATE)).stateful_callbacks if checkpoint else {}
+        return cls(**saved.get(cls.__name__, {}).get("args", {}))  # type: ignore[union-attr]
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return self._before + time.monotonic() - self._began
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Arguments that make it anew."""
+        return {"args": {"seconds": self.seconds}, "attributes": {}}
 
 
 class TreeTrainer(Trainer):
@@ -126,16 +150,18 @@ def train(
     model = load_model(backbone, settings, parent)
     _require_space(work, model)
     compile_layers(model)
+    last = last_whole(work)
+    clock = Clock.going_on(last)
     trainer = TreeTrainer(
         model=model,
         args=arguments,
+        callbacks=[clock],
         train_dataset=groups_of(records, settings.tasks_per_pass, lesson),  # type: ignore[arg-type]
         data_collator=collate,
     )
-    last = last_whole(work)
-    done = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     log = [row for row in trainer.state.log_history if "loss" in row]
-    tokens, seconds = int(trainer.state.num_input_tokens_seen), done.metrics["train_runtime"]
+    tokens, seconds = int(trainer.state.num_input_tokens_seen), clock.seconds
     return Trained(_gathered(trainer, backbone, settings, parent), log, turns, tokens, seconds)
 
 

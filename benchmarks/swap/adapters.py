@@ -27,8 +27,7 @@ async def adapters(
         registry.add(renamed(source, f"swap-{number}", folder), Role.PLANNER)
     house.tools()
     urls = {role: house.role(role, role) for role in Role}
-    second = house.role("planner-2", Role.PLANNER)
-    house.wait(*(role.value for role in Role), "planner-2")
+    house.wait(*(role.value for role in Role))
     gateway, planner = house.gateway(urls), urls[Role.PLANNER]
     others = [urls[Role.CALLER], urls[Role.SUMMARIZER]]
     before = [replica(url).swaps for url in others]
@@ -41,6 +40,8 @@ async def adapters(
             seconds, problem = await asyncio.to_thread(_swap, registry, planner, f"swap-{number}")
             took.append(seconds)
             refused += [problem] if problem else []
+        second = house.role("planner-2", Role.PLANNER)
+        await asyncio.to_thread(house.wait, "planner-2")
         await asyncio.to_thread(_converge, both, house, registry, (planner, second), swaps)
         good = f"swap-{swaps + 2 * _CONVERGENCES - 1}"
         probe = cases(registry.open(Role.PLANNER, good))[0].trajectory

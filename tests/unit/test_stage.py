@@ -19,7 +19,7 @@ from training.lessons import Turns
 from training.model import Model, load_model
 from training.records import Record
 from training.settings import StageSettings
-from training.stage import Trained, edge_loss, groups_of, train
+from training.stage import Clock, Trained, edge_loss, groups_of, train
 from training.tasks.build import Builder
 from training.tasks.entities import Split
 from training.tasks.execute import Tools
@@ -198,7 +198,10 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     trained: Trained, tasks: list[Record], backbone: Path, work: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(work / "checkpoint-4", tmp_path / "checkpoint-4")  # all that a run that died at step 5 left
-    resumed, log, *_ = train(tasks, Turns(), SETTINGS, backbone, tmp_path)
+    spent = Clock.going_on(tmp_path / "checkpoint-4").seconds
+    resumed, log, _, tokens, seconds = train(tasks, Turns(), SETTINGS, backbone, tmp_path)
+    assert 0 < spent < trained.seconds
+    assert (tokens, seconds > spent) == (trained.tokens, True), "what was done before counts"
     assert same(weights(resumed, adapter=True), weights(trained.model, adapter=True), tolerance=1e-6)
     assert [row["step"] for row in log] == [row["step"] for row in trained.log]
 
