@@ -16,6 +16,7 @@ from gateway.tools.endpoint import Endpoint
 from gateway.webhooks.terms import Terms
 from umi.errors import BadInput
 from umi.logs import Style
+from umi.observation import MAX_CHARS
 from umi.roles import Role
 from umi.settings import FileSettings
 
@@ -98,6 +99,11 @@ class Settings(FileSettings):
     )
     tool_seconds: Seconds = Field(default=10.0, description="Time for one tool call, from connecting to the last byte.")
     tool_bytes: int = Field(default=1_000_000, ge=1, description="A tool's response larger than this is not shown.")
+    observation_characters: int = Field(
+        default=MAX_CHARS,
+        ge=100,
+        description="A tool's response is shortened to so many; a role may shorten it further.",
+    )
     tool_connect_seconds: Seconds = Field(default=5.0, description="Time for one connection to a tool's host.")
     tool_read_seconds: Seconds = Field(default=10.0, description="Time between two pieces of a tool's response.")
     tool_tries: int = Field(default=3, ge=1, le=10, description="How often a call that may be repeated is sent.")
@@ -187,6 +193,7 @@ class Settings(FileSettings):
         return Limits(
             seconds=self.tool_seconds,
             bytes=self.tool_bytes,
+            characters=self.observation_characters,
             connect_seconds=self.tool_connect_seconds,
             read_seconds=self.tool_read_seconds,
             tries=self.tool_tries,

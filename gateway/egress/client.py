@@ -19,6 +19,7 @@ from gateway.egress.permission import Origin, Permission, Rule
 from gateway.egress.retries import IDEMPOTENT, asks_to_come_back, pause
 from gateway.transport import SEND_ERRORS, is_connect_failure
 from umi.errors import Forbidden, NotReached, Resting, TimedOut
+from umi.observation import MAX_CHARS
 from umi.openapi import SAFE
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -40,6 +41,8 @@ class Limits:
     """Between two reads."""
     redirects: int = 5
     tries: int = 3
+    characters: int = MAX_CHARS
+    """Of the response, as it is observed."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Dispatcher:
         except NoResponse as error:
             return unanswered(error)
         # Before it is shortened, which could leave half of a secret.
-        return _observed(replace(answer, body=cut(answer.body, opened.secrets)))
+        return _observed(replace(answer, body=cut(answer.body, opened.secrets)), self._limits.characters)
 
 
 def _outgoing(request: HttpRequest) -> Outgoing:
@@ -86,12 +86,12 @@ def unanswered(error: NoResponse) -> Reply:
     return Reply(f"The tool {error}.", outcome)
 
 
-def _observed(answer: Answer) -> Reply:
+def _observed(answer: Answer, characters: int) -> Reply:
     if 300 <= answer.status < 400:
         text = f"Error {answer.status}: redirects; only calls that change nothing are redirected."
         return Reply(text, ToolOutcome.ERROR, answer.status)
     try:
-        text = observe(answer.status, answer.headers.get("content-type", ""), answer.body)
+        text = observe(answer.status, answer.headers.get("content-type", ""), answer.body, characters)
     except RecursionError:
         text = "The response is nested too deeply; not shown."
     return Reply(text, ToolOutcome.ERROR if answer.status >= 400 else ToolOutcome.OK, answer.status)

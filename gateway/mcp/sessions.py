@@ -134,7 +134,7 @@ class Sessions:
                     raise failed from error
                 text = f"Error{f' {now.status}' if (now.status or 0) >= 400 else ''}: {error.message}"
                 result = types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
-            return _reply(result, {*now.secrets, *place.secrets})
+            return _reply(result, {*now.secrets, *place.secrets}, self._limits.characters)
         raise AssertionError("the last round returns or raises")
 
     async def _session(self, server: Server) -> tuple[Session, bool]:
@@ -209,7 +209,7 @@ def _failed(session: Session, now: Exchange, error: MCPError) -> NoResponse | No
     return None
 
 
-def _reply(result: types.CallToolResult | types.InputRequiredResult, secrets: set[str]) -> Reply:
+def _reply(result: types.CallToolResult | types.InputRequiredResult, secrets: set[str], characters: int) -> Reply:
     if isinstance(result, types.InputRequiredResult):
         return Reply("Error: the tool asks for more from its user, which is not possible here.", ToolOutcome.ERROR)
     outcome = ToolOutcome.ERROR if result.is_error else ToolOutcome.OK
@@ -217,7 +217,7 @@ def _reply(result: types.CallToolResult | types.InputRequiredResult, secrets: se
         answer = result.model_dump(mode="json", by_alias=True, include={"content", "structured_content"})
         if secrets:  # before it is shortened, which could leave half of one
             answer = json.loads(cut(json.dumps(answer).encode(), secrets))
-        text = observe_result(answer["content"], answer.get("structuredContent"), result.is_error)
+        text = observe_result(answer["content"], answer.get("structuredContent"), result.is_error, characters)
     except (RecursionError, ValueError):
         return Reply("The answer is nested too deeply, or cannot be shown.", outcome)
     return Reply(cut(text.encode("utf-8", "replace"), secrets).decode(), outcome)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -80,7 +81,7 @@ NOW = "current_time"
 
 
 @asynccontextmanager
-async def calling(commands: Any = ()) -> AsyncGenerator[tuple[Calls, Sessions]]:
+async def calling(commands: Any = (), limits: Limits = LIMITS) -> AsyncGenerator[tuple[Calls, Sessions]]:
     hosts = Hosts(concurrency=8, failures=1000, rest=1.0)
 
     async def relist(*_: Any) -> None:
@@ -88,9 +89,9 @@ async def calling(commands: Any = ()) -> AsyncGenerator[tuple[Calls, Sessions]]:
 
     async with Egress(hosts) as egress:
         keyring = Keyring(egress, Secrets())
-        pool = Sessions(egress, keyring, hosts, Secrets(), LIMITS, LIMITS, commands, relist)
+        pool = Sessions(egress, keyring, hosts, Secrets(), limits, limits, commands, relist)
         async with pool as sessions:
-            yield Calls(Dispatcher(egress, keyring, LIMITS), sessions), sessions
+            yield Calls(Dispatcher(egress, keyring, limits), sessions), sessions
 
 
 def as_openapi(base: str) -> list[Toolset]:
@@ -129,3 +130,12 @@ async def test_every_operation_gives_equal_results_as_openapi_and_as_mcp(transpo
             assert left.observation.partition(": ")[2] == right.observation.partition(": ")[2], name
         elif name != NOW:  # a minute may have passed
             assert left.observation == right.observation, name
+
+
+async def test_both_are_shortened_to_as_many_characters_as_the_gateway_is_told() -> None:
+    with serve(create_app(create_services())) as one, serve(create_app(create_services())) as other:
+        async with calling(limits=replace(LIMITS, characters=100)) as (calls, sessions):
+            over_openapi = await replies(calls, *await asyncio.to_thread(as_openapi, one))
+            over_mcp = await replies(calls, await as_mcp(sessions, url=f"{other}/mcp"))
+    sizes = [len(reply.observation) for reply in (*over_openapi, *over_mcp)]
+    assert 100 < max(sizes) <= 100 + len("… (1000 characters)"), "what is left out is noted"
