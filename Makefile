@@ -66,7 +66,7 @@ bench-train: tasks ## prefix trees beside a plain TRL SFTTrainer: tokens per sec
 bench-swap: setup ## weights swapped under load, broken versions, kill -9: a quarter of an hour on two cores
 	UMI_THREADS=1 $(BIN)/python -m benchmarks.swap
 
-corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests with FastMCP's, look for operations (a quarter of an hour)
+corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests with FastMCP's, look for operations (6 minutes)
 	$(BIN)/python -m benchmarks.corpus imports
 	$(BIN)/python -m benchmarks.corpus conformance
 	$(BIN)/python -m benchmarks.corpus recall
@@ -74,7 +74,7 @@ corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests
 chaos: setup ## kill gateways at random moments while 300 runs go on, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.chaos
 
-load: setup ## what a run costs the gateway, beside two bare loops and LangGraph; 2,000 streams (a quarter of an hour)
+load: setup ## what a run costs the gateway, beside two bare loops and LangGraph; 2,000 streams (8 minutes)
 	$(BIN)/python -m benchmarks.load $(OPTIONS)
 
 fuzz: setup ## thousands of requests from the OpenAPI document: none may be a 500 or off the document
