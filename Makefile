@@ -23,7 +23,7 @@ run: setup ## start roles, gateway and example tools, ask one query, stay up
 test: setup ## every test, unit to end to end
 	$(BIN)/python -m pytest
 
-test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swapped, killed (a quarter of an hour)
+test-compose: setup ## docker-compose.yml, really run: built, asked, scaled, swapped, killed (10 minutes)
 	$(BIN)/python -m benchmarks.compose
 
 test-ray: setup ## deploy/ray, really run on a local cluster of two Ray nodes: deployed, asked, swapped, updated, a node killed
