@@ -3,7 +3,7 @@
 vLLM fills a step with the prompts that are being read before it looks at any that waits, whatever its priority, and
 eight runs keep a planner reading all the time. Here a step reads little, and what is urgent (the trial of new weights)
 gets a step of its own, with the texts that are being written, which cost next to nothing. Prompts that are half read
-keep what is read of them. A prompt that is alone takes a tenth longer for it.
+keep what is read of them. A prompt that is alone takes a tenth longer for it (docs/adr/0010-a-step-of-its-own.md).
 """
 
 from typing import Any
