@@ -55,6 +55,11 @@ class Api:
         with self._client() as client:
             return client.toolsets.register(**body).model_dump(mode="json")
 
+    def remove_toolset(self, name: str) -> None:
+        """Forget a toolset."""
+        with self._client() as client:
+            client.toolsets.delete(name)
+
     def ask(self, body: JsonObject) -> JsonObject:
         """A run that is finished or waits for approval, or the problem that a role's failure is told with."""
         with self._client() as client:

@@ -1,4 +1,4 @@
-"""umi tools: list the registered tools, add a toolset."""
+"""umi tools: list the registered tools; add, show or remove a toolset."""
 
 import shlex
 import time
@@ -18,8 +18,10 @@ from gateway.policy import Policy
 from gateway.tools.fetch import parse
 from umi.errors import UmiError
 from umi.openapi import Report, Status
+from umi.prompt import signature
+from umi.trajectory import ToolSpec
 
-app = typer.Typer(help="List the registered tools, or add some.", invoke_without_command=True)
+app = typer.Typer(help="List the registered tools; add, show or remove some.", invoke_without_command=True)
 
 
 @app.callback()
@@ -28,7 +30,7 @@ def list_tools(
     query: Annotated[str | None, typer.Option(help="Only the tools that this query would be offered.")] = None,
     gateway: GatewayUrl = "http://127.0.0.1:8000",
 ) -> None:
-    """List the registered tools, or add some."""
+    """List the registered tools; add, show or remove some."""
     if context.invoked_subcommand is not None:
         return
     table = Table("tool", "what it does", "toolset", "", box=None)
@@ -41,6 +43,7 @@ def list_tools(
     console.print(table if tools else "No tools yet. Add some with: umi tools add NAME URL_OR_FILE")
 
 
+@app.command("import", hidden=True)  # the word for it elsewhere
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="A name for the toolset.")],
@@ -116,6 +119,39 @@ def add(
         print(report.summary)
     for operation in report.of(Status.REFUSED):
         print(plain(f"refused: {f'{operation.method} {operation.path}'.strip()}: {operation.reason}"))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The toolset.")],
+    version: Annotated[int | None, typer.Option(min=1, help="As it was then; by default as it is now.")] = None,
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """Show a toolset: each tool as models read it, the request behind it, and what was lost, refused or left out."""
+    api, place = Api(gateway), f"/v1/toolsets/{quote(name, safe='')}"
+    number: int = version or api.get(place)["version"]
+    kept: dict[str, Any] = api.get(f"{place}/versions/{number}")
+    report = Report(operations=kept["report"])
+    specs = {tool["name"]: ToolSpec.model_validate(tool["spec"]) for tool in kept["specs"]}
+    print(plain(f"{name} {number}, {kept['base_url']}: {report.summary}"))
+    for operation in report.operations:
+        request = f"{operation.method} {operation.path}".strip()
+        if operation.name in specs:
+            print(plain(f"\n{signature(specs[operation.name])}\n  {request}"))
+        else:
+            why = operation.reason or "its policy does not let it be offered"
+            print(plain(f"\n{request}\n  {operation.status.replace('_', ' ')}: {why}"))
+        for loss in operation.losses:
+            print(plain(f"  lost: {loss}"))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The toolset.")],
+    gateway: GatewayUrl = "http://127.0.0.1:8000",
+) -> None:
+    """Forget a toolset; its versions are kept for the runs that used it, and runs in progress go on with it."""
+    Api(gateway).remove_toolset(name)
 
 
 @app.command()

@@ -95,7 +95,21 @@ def test_what_is_not_wholly_usable_is_told_when_tools_are_added(world: World, tm
             "refused: /bad: /bad is not an object",
         ],
     )
-    assert world.client.delete("/v1/toolsets/partly").status_code == 204
+    code, printed = umi(world, "tools", "show", "partly")
+    assert (code, printed.split("\n\n")) == (
+        0,
+        [
+            "partly 1, http://127.0.0.1:9/: 1 imported, 1 with loss, 1 refused",
+            "fine(): \n  GET /fine",
+            "vague(city: string): \n  GET /{city}\n  lost: path parameter not described: city",
+            "/bad\n  refused: /bad is not an object\n",
+        ],
+    )
+    with pytest.raises(Failed, match="no version 2 of a toolset 'partly' is kept"):
+        umi(world, "tools", "show", "partly", "--version", "2")
+    assert umi(world, "tools", "remove", "partly") == (0, "")
+    with pytest.raises(Failed, match="no toolset is named 'partly'"):
+        umi(world, "tools", "show", "partly")
 
 
 def test_the_tools_that_a_query_would_be_offered_can_be_listed(world: World) -> None:
