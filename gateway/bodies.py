@@ -7,7 +7,7 @@ from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, m
 from gateway.policy import Policy
 from gateway.store import Delivery, RunRow
 from gateway.store.rows import NAME
-from umi.openapi import OperationReport
+from umi.openapi import OperationReport, Selection
 from umi.trajectory import JsonObject, ToolSpec
 
 
@@ -136,6 +136,10 @@ class ToolsetBody(Body):
         "server: `bearer`, or the name of a header.",
     )
 
+    select: Selection = Field(
+        Selection(), description="Which of the document's operations become tools; all but deprecated ones by default."
+    )
+
     policy: Policy = Field(
         Policy.ALLOWED,
         description="Its calls are sent (`allowed`), tools that change something are not offered (`read_only`), or "
@@ -152,6 +156,8 @@ class ToolsetBody(Body):
             raise ValueError("give one of url, document and mcp")
         if self.mcp is not None and self.base_url is not None:
             raise ValueError("base_url is for documents")
+        if self.mcp is not None and self.select != Selection():
+            raise ValueError("select is for documents; of a server's tools, tool_policy withholds some")
         if self.mcp is not None and self.mcp.command is not None and (self.allow or self.secrets):
             raise ValueError(
                 "a command takes its secrets in mcp.env, and what it reaches is not the gateway's to allow"

@@ -80,6 +80,14 @@ def add(
             "server, the scheme is bearer or the name of a header.",
         ),
     ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only operations with this tag; may be repeated.")] = None,
+    not_tag: Annotated[list[str] | None, typer.Option(help="No operations with this tag; may be repeated.")] = None,
+    path: Annotated[
+        list[str] | None, typer.Option(help="Only paths like this, such as /pets/*; may be repeated.")
+    ] = None,
+    not_path: Annotated[list[str] | None, typer.Option(help="No paths like this; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this HTTP method; may be repeated.")] = None,
+    deprecated: Annotated[bool, typer.Option("--deprecated", help="Deprecated operations as well.")] = False,
     policy: Annotated[
         Policy, typer.Option(help="Whether tools that change something are allowed, left out, or need approval.")
     ] = Policy.ALLOWED,
@@ -91,6 +99,10 @@ def add(
     """Register a toolset from an OpenAPI document or an MCP server; one of that name is replaced."""
     body: dict[str, Any] = {"name": name, "allow": allow or [], **({"base_url": base_url} if base_url else {})}
     body["secrets"] = dict(_named(each) for each in secret or ())
+    select = {"include_tags": tag, "exclude_tags": not_tag, "include_paths": path, "exclude_paths": not_path}
+    select |= {"methods": [each.upper() for each in method or ()], "deprecated": deprecated}
+    if chosen := {name: value for name, value in select.items() if value}:
+        body["select"] = chosen
     body |= {"policy": policy, "tool_policy": dict(_exception(each) for each in tool_policy or ())}
     if (source is None) == (mcp_command is None):
         raise Failed("Give URL_OR_FILE, or --mcp-command.")

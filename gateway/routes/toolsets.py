@@ -108,7 +108,8 @@ async def _of_document(body: ToolsetBody, gateway: Gateway) -> ToolsetRow:
     document, references = await _documents(body, gateway)
     if base_url is not None:
         document = moved(document, base_url)
-    options = _options(body).model_copy(update={"base_url": base_url, "references": references})
+    more = {"base_url": base_url, "references": references, "select": body.select}
+    options = _options(body).model_copy(update=more)
     return ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document, options=options)
 
 

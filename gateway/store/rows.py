@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gateway.events import Outcome, RunStatus
 from gateway.policy import Policy
+from umi.openapi import Selection as OperationSelection
 from umi.trajectory import Frozen, JsonObject
 
 TENANT = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -160,6 +161,7 @@ class ToolsetOptions(Frozen):
     secrets: dict[str, str] = Field(default_factory=dict[str, str])
     references: dict[str, JsonObject | str] = Field(default_factory=dict[str, JsonObject | str])
     """Other documents that the document refers to, by URL; a text says why one could not be fetched."""
+    select: OperationSelection = OperationSelection()
     policy: Policy = Policy.ALLOWED
     tool_policy: dict[str, Policy] = Field(default_factory=dict[str, Policy])
     mcp: McpOptions | None = None

@@ -59,7 +59,9 @@ def read_document(row: ToolsetRow, trusted: Sequence[str] = ()) -> Toolset:
     operation is usable, BadInput when an entry of the row's allow list cannot be read.
     """
     try:
-        imported = import_document(row.document, row.url, resolve=resolver(row.options.references))
+        options = row.options
+        resolve = resolver(options.references)
+        imported = import_document(row.document, row.url, selection=options.select, resolve=resolve)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         # The document comes from outside and may have the wrong type anywhere.
         raise BadDocument(f"the document is malformed: {type(error).__name__}: {error}", "document") from error

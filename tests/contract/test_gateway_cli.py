@@ -112,6 +112,36 @@ def test_what_is_not_wholly_usable_is_told_when_tools_are_added(world: World, tm
         umi(world, "tools", "show", "partly")
 
 
+def test_operations_are_chosen_when_tools_are_added(world: World, tmp_path: Path) -> None:
+    def operation(name: str, *tags: str) -> dict[str, object]:
+        return {"operationId": name, "tags": list(tags), "deprecated": name == "old"}
+
+    paths = {
+        "/pets": {"get": operation("pets", "pet"), "post": operation("sell", "pet", "write")},
+        "/pets/old": {"get": operation("old", "pet")},
+        "/admin/users": {"get": operation("users", "admin")},
+    }
+    file = tmp_path / "shop.json"
+    file.write_text(json.dumps({"openapi": "3.1.0", "paths": paths}), "utf-8")
+
+    def added(*options: str) -> set[str]:
+        code, printed = umi(world, "tools", "import", "shop", str(file), "--base-url", "http://127.0.0.1:9", *options)
+        assert code == 0
+        return set(printed.splitlines()[0].removeprefix("shop: ").split(", "))
+
+    assert added() == {"pets", "sell", "users"}
+    assert added("--deprecated", "--path", "/pets*") == {"pets", "sell", "old"}
+    assert added("--tag", "pet", "--not-tag", "write") == {"pets"}
+    assert added("--not-path", "/pets*") == {"users"}
+    assert added("--method", "post") == {"sell"}
+    assert "/admin/users\n  left out: the method GET is not selected" in umi(world, "tools", "show", "shop")[1]
+    with pytest.raises(Failed, match="no operation is usable; GET /pets: none of its tags is selected"):
+        added("--tag", "nobody")
+    with pytest.raises(Failed, match=r"select\.methods"):
+        added("--method", "fetch")
+    assert umi(world, "tools", "remove", "shop") == (0, "")
+
+
 def test_the_tools_that_a_query_would_be_offered_can_be_listed(world: World) -> None:
     gateway = world.start(max_offered=1)
     code, printed = umi(world, "tools", "--query", "please add whole numbers", "--gateway", gateway)

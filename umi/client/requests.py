@@ -55,14 +55,15 @@ class ToolsetOptions(TypedDict, total=False):
     """Where a toolset's OpenAPI document is, by `url` or as it is, and what its calls may do.
 
     `base_url` replaces the document's servers; `allow` names hosts and networks that may be reached though they are not
-    public; `secrets` says of security schemes where their secrets are, `mcp` where an MCP server is, `policy` and
-    `tool_policy` what may be called without a person's approval (docs/tools.md).
+    public; `select` says which operations become tools, `secrets` of security schemes where their secrets are, `mcp`
+    where an MCP server is, `policy` and `tool_policy` what may be called without a person's approval (docs/tools.md).
     """
 
     url: str
     document: JsonObject
     base_url: str
     allow: list[str]
+    select: JsonObject
     secrets: dict[str, str]
     mcp: JsonObject
     policy: str

@@ -1,22 +1,28 @@
 """Which operations of a document become tools, and how much of them."""
 
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from umi.trajectory import Frozen
 
+Words = Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=50)]
+Method = Literal["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"]
+
 
 class Selection(Frozen):
-    """The operations to import. An empty `include` or `methods` admits all; what is excluded is out in any case.
+    """The operations to import. An empty `include` or `methods` admits all; what is excluded is out in any case, and
+    what is deprecated unless that is asked for.
 
-    Paths are patterns such as `/admin/*`, where `*` also matches `/`. Methods are in capitals.
+    Paths are patterns such as `/admin/*`, where `*` also matches `/`.
     """
 
-    include_tags: frozenset[str] = frozenset()
-    exclude_tags: frozenset[str] = frozenset()
-    include_paths: tuple[str, ...] = ()
-    exclude_paths: tuple[str, ...] = ()
-    methods: frozenset[str] = frozenset()
+    include_tags: Words = ()
+    exclude_tags: Words = ()
+    include_paths: Words = ()
+    exclude_paths: Words = ()
+    methods: Annotated[tuple[Method, ...], Field(max_length=8)] = ()
     deprecated: bool = False
 
     def objection(self, method: str, path: str, operation: dict[str, Any]) -> str | None:
@@ -27,9 +33,9 @@ class Selection(Frozen):
             return "it is deprecated"
         if self.methods and method not in self.methods:
             return f"the method {method} is not selected"
-        if self.include_tags and not tags & self.include_tags:
+        if self.include_tags and not tags.intersection(self.include_tags):
             return "none of its tags is selected"
-        if excluded := sorted(tags & self.exclude_tags):
+        if excluded := sorted(tags.intersection(self.exclude_tags)):
             return f"the tag {excluded[0]!r} is excluded"
         if self.include_paths and not _matches(path, self.include_paths):
             return "its path is not selected"
