@@ -99,7 +99,11 @@ async def list_tools(
 
 def _options(body: ToolsetBody) -> ToolsetOptions:
     return ToolsetOptions(
-        allow=tuple(body.allow), secrets=body.secrets, policy=body.policy, tool_policy=body.tool_policy
+        allow=tuple(body.allow),
+        secrets=body.secrets,
+        select=body.select,
+        policy=body.policy,
+        tool_policy=body.tool_policy,
     )
 
 
@@ -108,8 +112,7 @@ async def _of_document(body: ToolsetBody, gateway: Gateway) -> ToolsetRow:
     document, references = await _documents(body, gateway)
     if base_url is not None:
         document = moved(document, base_url)
-    more = {"base_url": base_url, "references": references, "select": body.select}
-    options = _options(body).model_copy(update=more)
+    options = _options(body).model_copy(update={"base_url": base_url, "references": references})
     return ToolsetRow(name=body.name, url=str(body.url) if body.url else None, document=document, options=options)
 
 
