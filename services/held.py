@@ -39,12 +39,12 @@ class Held:
         try:
             reply = await self.turns.take(trajectory, again)
         except RoleOutputInvalid:
-            self._count(turns=1, failed=1, unusable=1, seconds=time.monotonic() - started)
+            self._count_turn(started, failed=1, unusable=1)
             raise
         finally:
             self.users -= 1
         steps = _steps_of_ended_run(trajectory, reply)
-        self._count(turns=1, seconds=time.monotonic() - started, runs=int(steps > 0), steps=steps)
+        self._count_turn(started, runs=int(steps > 0), steps=steps)
         return reply
 
     @contextmanager
@@ -63,6 +63,10 @@ class Held:
         """Whether what it has written may be seen; waits for the end of a trial."""
         await self._settled.wait()
         return not self._withdrawn
+
+    def _count_turn(self, started: float, **more: float) -> None:
+        seconds = time.monotonic() - started
+        self._count(turns=1, seconds=seconds, squared_seconds=seconds**2, **more)
 
     def _count(self, **more: float) -> None:
         self.tally = self.tally.plus(Tally.model_validate(more))

@@ -6,7 +6,7 @@ request without losing its error rates. It weighs "the canary fails as rarely as
 """
 
 from enum import StrEnum
-from math import log
+from math import log, sqrt
 from typing import Annotated
 
 from pydantic import Field
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Tally(Frozen):
-    """What one version has done: turns taken, those that failed (unusable text, twice), and their seconds together.
+    """What one version has done: turns taken, those that failed (unusable text, twice), their seconds and the squares.
 
     `unusable` are the texts that broke the role's grammar, those that a second try made good as well. `runs` are those
     that a turn of it ended, and `steps` the steps that they had then; a caller's turn never ends a run.
@@ -26,6 +26,7 @@ class Tally(Frozen):
     turns: int = 0
     failed: int = 0
     seconds: float = 0.0
+    squared_seconds: float = 0.0
     unusable: int = 0
     runs: int = 0
     steps: int = 0
@@ -38,6 +39,13 @@ class Tally(Frozen):
     def mean_seconds(self) -> float:
         """Of a turn; 0 before the first."""
         return self.seconds / self.turns if self.turns else 0.0
+
+    @property
+    def mean_seconds_variance(self) -> float:
+        """Of `mean_seconds` as an estimate, in seconds squared: the turns' own variance over their number."""
+        if self.turns < 2:
+            return 0.0
+        return max(0.0, self.squared_seconds - self.turns * self.mean_seconds**2) / (self.turns - 1) / self.turns
 
     @property
     def mean_steps(self) -> float:
@@ -59,9 +67,12 @@ class Rules(Frozen):
     wrong_rollback: Share = 0.05
     """Chance of rolling back one that is as good."""
     slower: Annotated[float, Field(gt=1)] = 1.5
-    """How many times slower a promoted canary may be."""
+    """How many times slower a promoted canary may be; more counts once it is beyond `_STANDARD_ERRORS` of chance."""
     longer: Annotated[float, Field(gt=1)] = 1.5
     """How many times more steps its runs may have."""
+
+
+_STANDARD_ERRORS = 3.0  # three, not two: it is looked at after every turn. One turn that hung for a minute stays below.
 
 
 class Verdict(StrEnum):
@@ -82,7 +93,7 @@ def judge(stable: Tally, canary: Tally, rules: Rules) -> tuple[Verdict, str]:
         return Verdict.ROLL_BACK, f"fails more often: {counts}"
     if min(canary.turns, stable.turns) < rules.least_turns:
         return Verdict.GO_ON, f"too few turns yet: {counts}"
-    if canary.mean_seconds > rules.slower * stable.mean_seconds:
+    if _slower(canary, stable, rules.slower):
         times = canary.mean_seconds / stable.mean_seconds if stable.mean_seconds else float("inf")
         return Verdict.ROLL_BACK, f"{times:.1f} times slower than stable over {canary.turns} turns"
     if canary.mean_steps > rules.longer * stable.mean_steps > 0:
@@ -91,3 +102,9 @@ def judge(stable: Tally, canary: Tally, rules: Rules) -> tuple[Verdict, str]:
     if weight <= log(rules.wrong_promotion / (1 - rules.wrong_rollback)):
         return Verdict.PROMOTE, f"as good as stable: {counts}"
     return Verdict.GO_ON, f"not clear yet: {counts}"
+
+
+def _slower(canary: Tally, stable: Tally, times: float) -> bool:
+    """Whether the canary takes more than `times` stable's seconds beyond chance (Welch, Biometrika 34, 1947)."""
+    chance = sqrt(canary.mean_seconds_variance + times**2 * stable.mean_seconds_variance)
+    return canary.mean_seconds - times * stable.mean_seconds > _STANDARD_ERRORS * chance

@@ -202,4 +202,6 @@ async def test_texts_that_were_thrown_away_and_the_steps_of_runs_are_counted(reg
             reply = await client.post("/v1/plan", json={"run_id": "r", "trajectory": QUESTION})
             assert reply.status_code == status
         tally = (await until(client, lambda found: True)).tallies["f1"]
-    assert tally == Tally(turns=3, failed=1, unusable=3, runs=1, steps=1, seconds=tally.seconds)
+    took = {"seconds": tally.seconds, "squared_seconds": tally.squared_seconds}
+    assert tally == Tally(turns=3, failed=1, unusable=3, runs=1, steps=1, **took)
+    assert 0 < tally.squared_seconds <= tally.seconds**2

@@ -7,11 +7,15 @@ import pytest
 from umi.trial import Rules, Tally, Verdict, judge
 
 RULES = Rules(least_turns=100)
-STABLE = Tally(turns=2000, failed=20, seconds=2000.0)
 
 
-def tally(turns: int, failed: int, seconds_each: float = 1.0) -> Tally:
-    return Tally(turns=turns, failed=failed, seconds=turns * seconds_each)
+def tally(turns: int, failed: int, seconds_each: float = 1.0, spread: float = 0.5) -> Tally:
+    """Turns whose seconds have that mean and standard deviation."""
+    squares = turns * (seconds_each**2 + spread**2)
+    return Tally(turns=turns, failed=failed, seconds=turns * seconds_each, squared_seconds=squares)
+
+
+STABLE = tally(2000, 20)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,7 @@ def tally(turns: int, failed: int, seconds_each: float = 1.0) -> Tally:
         (tally(400, 4), Verdict.PROMOTE, "as good as stable: 4 of 400 turns failed, stable 20 of 2000"),
         (tally(12, 6), Verdict.ROLL_BACK, "fails more often: 6 of 12"),
         (tally(400, 4, 1.6), Verdict.ROLL_BACK, "1.6 times slower"),
+        (tally(400, 4, 1.6, spread=2.0), Verdict.PROMOTE, "as good"),
         (tally(400, 4, 1.4), Verdict.PROMOTE, "as good"),
         (tally(0, 0), Verdict.GO_ON, "too few turns yet"),
     ],
@@ -39,6 +44,11 @@ def test_a_canary_whose_runs_take_many_more_steps_is_rolled_back(steps: int, ver
     found, reason = judge(stable, canary, RULES)
     assert found is verdict
     assert found is Verdict.PROMOTE or "a run takes 3.2 steps, stable 2.0, over 50 runs" in reason
+
+
+def test_a_single_turn_that_hung_rolls_nothing_back() -> None:
+    hung = Tally(turns=1, seconds=600.0, squared_seconds=600.0**2)
+    assert judge(STABLE, tally(399, 4).plus(hung), RULES)[0] is Verdict.PROMOTE
 
 
 def test_nothing_is_promoted_before_stable_has_been_seen_as_well() -> None:
@@ -64,4 +74,6 @@ def test_looking_after_every_turn_keeps_wrong_verdicts_as_rare_as_promised(rate:
 
 
 def test_replicas_add_up() -> None:
-    assert tally(3, 1, 2.0).plus(tally(1, 0, 4.0)) == Tally(turns=4, failed=1, seconds=10.0)
+    both = tally(3, 1, 2.0, spread=0.0).plus(tally(1, 0, 4.0, spread=0.0))
+    assert both == Tally(turns=4, failed=1, seconds=10.0, squared_seconds=28.0)
+    assert both.mean_seconds_variance == pytest.approx(0.25)  # 2, 2, 2, 4: a variance of 1, over 4 turns
