@@ -4,7 +4,7 @@ import time
 from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from gateway.problems import RunProblem
 from umi.mcp import McpRequest
@@ -181,16 +181,20 @@ class Event(Frozen):
     type: str
     at: float = Field(default_factory=time.time)
     data: JsonObject
+    _payload: Payload | None = PrivateAttr(None)
+    """What `data` was made from, where it was made here."""
 
     @classmethod
     def of(cls, run_id: str, seq: int, payload: Payload) -> "Event":
         """The event that records `payload`."""
-        return cls(run_id=run_id, seq=seq, type=payload.type, data=payload.model_dump(mode="json"))
+        event = cls(run_id=run_id, seq=seq, type=payload.type, data=payload.model_dump(mode="json"))
+        event._payload = payload
+        return event
 
     @property
     def payload(self) -> Payload:
         """The typed content."""
-        return PAYLOADS[self.type].model_validate(self.data)
+        return self._payload or PAYLOADS[self.type].model_validate(self.data)
 
     @property
     def is_last(self) -> bool:

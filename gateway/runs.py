@@ -70,7 +70,7 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for run in left:
-            run.log.span.left()
+            run.log.leave()
         await self._store.release(self._owner)
 
     async def start(
@@ -102,7 +102,8 @@ class Runs:
             may_add=catalogue is not None,
             traceparent=span.traceparent,
         )
-        taken = await self._store.create(Event.of(run_id, 0, created), key, claim, self._lease, webhook)
+        first = Event.of(run_id, 0, created)
+        taken = await self._store.create(first, key, claim, self._lease, webhook)
         if isinstance(taken, Exceeded):
             raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
         if taken is not None:
@@ -110,23 +111,23 @@ class Runs:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
         job = Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue)
-        self._begin(job, key.tenant, span, 1)
+        self._begin(job, key.tenant, span, [first])
         return run_id
 
-    async def settled(self, run_id: str) -> None:
-        """Returns when the run has ended, here or in another gateway, or waits for approval.
+    async def settled(self, run_id: str) -> list[Event]:
+        """The run's events once it has ended, here or in another gateway, or waits for approval.
 
         Cancelling the wait leaves the run alone.
         """
-        if run := self._running.get(run_id):
+        run = self._running.get(run_id)  # held to the end, and with it the events
+        if run:
             await asyncio.wait([run.task])
-            if run.log.is_whole:
-                return
-        if await self._store.outcome(run_id) is None:
+        if not (run and run.log.is_whole) and await self._store.outcome(run_id) is None:
             async for event in self._store.follow(run_id, patience=1.0):
                 asks = event is not None and event.type == RequiresAction.type
                 if asks and await self._store.is_waiting(run_id):
-                    return
+                    break
+        return await self._store.events(run_id)
 
     async def decide(self, run_id: str, approval: Approval) -> bool:
         """Go on with a run that waits, here, as a person has decided; their decision is stored by then.
@@ -171,7 +172,7 @@ class Runs:
         created = events[0].payload
         assert isinstance(created, RunCreated)
         span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
-        log = _Log(run.run_id, self._owner, self._store, self._metrics, span, events[-1].seq + 1)
+        log = _Log(run.run_id, self._owner, self._store, self._metrics, span, events)
         await log.append(RunCompleted(outcome=outcome, seconds=seconds_of_work(events, time.time())))
 
     def is_running(self, run_id: str) -> bool:
@@ -218,10 +219,10 @@ class Runs:
         with logs.bound(run_id=run.run_id, tenant=run.tenant):
             _log.info("going on with run %s from its event %d", run.run_id, events[-1].seq)
         span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
-        self._begin(job, run.tenant, span, events[-1].seq + 1, past_of(job.trajectory, events))
+        self._begin(job, run.tenant, span, events, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, tenant: str, span: RunSpan, seq: int, past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, seq)
+    def _begin(self, job: Job, tenant: str, span: RunSpan, events: list[Event], past: Past | None = None) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, events)
         with logs.bound(run_id=job.run_id, tenant=tenant, trace_id=span.trace_id), span.current():
             task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
             run = self._running[job.run_id] = _Run(job, task, log)
@@ -250,16 +251,20 @@ class Runs:
             del self._running[run_id]
         if run.task.cancelled():
             return
-        run.log.span.left()
+        run.log.leave()
         if error := run.task.exception():
             _log.error("run %s does not go on here: %s", run_id, error, exc_info=error)
 
 
 class _Log:
-    """Numbers a run's events, from `seq` on. After one that was not stored there is no next: it would leave a gap."""
+    """Numbers a run's events beyond those there are. After one that was not stored there is no next: it would leave a
+    gap."""
 
-    def __init__(self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, seq: int) -> None:
-        self._run_id, self._owner, self._store, self._metrics, self._next = run_id, owner, store, metrics, seq
+    def __init__(
+        self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, events: list[Event]
+    ) -> None:
+        self._run_id, self._owner, self._store, self._metrics = run_id, owner, store, metrics
+        self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
         self._broken: NotStored | None = None
         self.is_over = False
@@ -269,6 +274,12 @@ class _Log:
     def is_whole(self) -> bool:
         """Whether all that happened was stored."""
         return self._broken is None
+
+    def leave(self) -> None:
+        """The run does not go on here. Harmless after its end."""
+        self.span.left()
+        if not self.is_over:
+            self._tail.is_whole = False
 
     async def append(self, payload: Payload) -> None:
         if self._broken is not None:

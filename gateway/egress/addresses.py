@@ -4,6 +4,7 @@
 tables stand here (IANA's special-purpose registries). Of IPv6 only what is given out counts as public.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -30,6 +31,7 @@ METADATA = frozenset(
 """Where clouds hand out a machine's credentials."""
 
 
+@lru_cache(4096)
 def parse_address(text: str) -> Address | None:
     """An address written in its usual form, or None. One of IPv4 inside IPv6 is what it stands for."""
     try:
@@ -52,6 +54,7 @@ def parse_network(text: str) -> Network | None:
         return None
 
 
+@lru_cache(4096)
 def is_public(address: Address) -> bool:
     """Whether anybody on the internet means the same host by it."""
     if address in METADATA:

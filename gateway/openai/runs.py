@@ -39,8 +39,7 @@ async def look(gateway: Gateway, key: Key, run_id: str) -> RunView | None:
 
 async def finish(gateway: Gateway, run_id: str) -> RunView:
     """The run, once it has ended or waits for approval."""
-    await gateway.runs.settled(run_id)
-    return fold(await gateway.store.runs.events(run_id))
+    return fold(await gateway.runs.settled(run_id))
 
 
 async def decided(gateway: Gateway, run_id: str) -> int:

@@ -56,9 +56,7 @@ async def ask(
     )
     if body.stream:
         return stream(gateway.store.runs.follow(run_id))
-    if not body.background:
-        await gateway.runs.settled(run_id)
-    view = await _view(gateway, key, run_id)
+    view = await _view(gateway, key, run_id) if body.background else fold(await gateway.runs.settled(run_id))
     if body.background or (view.outcome is None and view.asked_a_person):
         return _shown(view, 202, {"location": f"/v1/runs/{run_id}"})
     if view.problem is not None:

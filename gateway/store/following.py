@@ -1,15 +1,17 @@
-"""Waiting for a run's next event. What this gateway appends wakes followers at once; for runs that go on in another
-gateway one query every moment asks how far all of them have come."""
+"""Waiting for a run's next event. What this gateway appends wakes followers at once, and they need not read it from the
+database; for runs that go on in another gateway one query every moment asks how far all of them have come."""
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Self
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.events import Event
 from gateway.store import tables
 from gateway.store.database import Database
 
@@ -17,17 +19,36 @@ _MOMENT = 0.25
 _MANY = 500
 
 
+class Tail:
+    """The stored events of a run that goes on here, or ended here: the same that the database holds.
+
+    Whoever goes on with the run holds it, and whoever follows the run; then it is gone.
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.events = list(events)
+        self.is_whole = True
+        """Whether nothing may have been stored that is not here."""
+
+    def add(self, event: Event) -> None:
+        """The run's next event; one that is not the next tells of another that was stored and is missing here."""
+        self.is_whole &= event.seq == len(self.events)
+        self.events.append(event)
+
+
 class Follower:
     """One who waits for events of a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, tail: Callable[[], Tail | None]) -> None:
         self.after = -1
         self._more = asyncio.Event()
+        self._find_tail, self._tail = tail, None
 
     def seen(self, after: int) -> None:
         """Wait from now on for events beyond number `after`."""
         self.after = after
         self._more.clear()
+        self._tail = self._find_tail()  # held, so that a run that is over by the next look is still there to be read
 
     def wake(self) -> None:
         """There may be more."""
@@ -50,7 +71,7 @@ class Following:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._followers: dict[str, set[Follower]] = {}
-        self._here: set[str] = set()
+        self._tails: WeakValueDictionary[str, Tail] = WeakValueDictionary()
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,7 +86,7 @@ class Following:
     @contextmanager
     def of(self, run_id: str) -> Generator[Follower]:
         """A follower of a run."""
-        follower = Follower()
+        follower = Follower(lambda: self.tail(run_id))
         self._followers.setdefault(run_id, set()).add(follower)
         try:
             yield follower
@@ -75,23 +96,32 @@ class Following:
             if not others:
                 del self._followers[run_id]
 
-    def tell(self, run_id: str) -> None:
-        """An event of the run was appended."""
-        for follower in self._followers.get(run_id, ()):
-            follower.wake()
-
-    def is_here(self, run_id: str) -> None:
-        """The run goes on in this gateway: `tell` will be called."""
-        self._here.add(run_id)
+    def is_here(self, run_id: str, events: Iterable[Event]) -> Tail:
+        """The run goes on in this gateway from those events, for as long as the result is held."""
+        tail = self._tails[run_id] = Tail(events)
+        return tail
 
     def is_elsewhere(self, run_id: str) -> None:
-        """The run has ended, or goes on in another gateway."""
-        self._here.discard(run_id)
+        """The run waits for a person, or goes on in another gateway."""
+        if tail := self._tails.pop(run_id, None):
+            tail.is_whole = False
+
+    def tail(self, run_id: str) -> Tail | None:
+        """The run's events, if they need not be read."""
+        tail = self._tails.get(run_id)
+        return tail if tail is not None and tail.is_whole else None
+
+    def tell(self, event: Event) -> None:
+        """The event was appended, here."""
+        if tail := self._tails.get(event.run_id):
+            tail.add(event)
+        for follower in self._followers.get(event.run_id, ()):
+            follower.wake()
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_MOMENT)
-            foreign = [run_id for run_id in self._followers if run_id not in self._here]
+            foreign = [run_id for run_id in self._followers if self.tail(run_id) is None]
             for first in range(0, len(foreign), _MANY):
                 with contextlib.suppress(SQLAlchemyError):  # the next look may succeed; readers will say what is wrong
                     await self._wake_those_behind(foreign[first : first + _MANY])

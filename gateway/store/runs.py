@@ -13,7 +13,7 @@ from gateway.events import Approval, Event, Outcome, RequiresAction, RunStatus
 from gateway.problems import NotStored
 from gateway.store import tables
 from gateway.store.database import Database, upsert
-from gateway.store.following import Following
+from gateway.store.following import Following, Tail
 from gateway.store.keys import add_usage, excess
 from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
 from gateway.store.webhooks import arm, await_end
@@ -104,10 +104,7 @@ class RunStore:
                 await_end(connection, event.run_id, webhook, event.at)
             return None
 
-        done = await self._database.write(statement)
-        if done is None:
-            self._following.is_here(event.run_id)
-        return done
+        return await self._database.write(statement)
 
     async def renew(self, lease: Lease, run_ids: Iterable[str]) -> None:
         """Keep those runs of an owner."""
@@ -141,10 +138,7 @@ class RunStore:
                 return []
             return _take(connection, found, lease)
 
-        taken = await self._database.write(statement)
-        for run in taken:
-            self._following.is_here(run.run_id)
-        return taken
+        return await self._database.write(statement)
 
     async def decide(self, run_id: str, approval: Approval, lease: Lease, now: float) -> Taken | None:
         """Append a person's decision on the call that a run waits with, and take the run, both or neither.
@@ -152,20 +146,21 @@ class RunStore:
         None when the run does not wait with that step's call, or not any more.
         """
 
-        def statement(connection: sa.Connection) -> Taken | None:
+        def statement(connection: sa.Connection) -> tuple[Taken, Event] | None:
             if not _lock_waiting(connection, run_id, _runs.c.until >= now):
                 return None
             newest = _events.select().where(_events.c.run_id == run_id).order_by(_events.c.seq.desc()).limit(1)
             (asked,) = read_events(connection, newest)
             if asked.data["step"] != approval.step:
                 return None
-            connection.execute(_events.insert().values(_row(Event.of(run_id, asked.seq + 1, approval))))
-            return _take(connection, [run_id], lease)[0]
+            decided = Event.of(run_id, asked.seq + 1, approval)
+            connection.execute(_NEW_EVENT, _row(decided))
+            return _take(connection, [run_id], lease)[0], decided
 
-        taken = await self._database.write(statement)
-        if taken is not None:
-            self._following.is_here(run_id)
-            self._following.tell(run_id)
+        if (done := await self._database.write(statement)) is None:
+            return None
+        taken, decided = done
+        self._following.tell(decided)
         return taken
 
     async def take_waiting(self, run_id: str, lease: Lease) -> Taken | None:
@@ -174,10 +169,14 @@ class RunStore:
         def statement(connection: sa.Connection) -> Taken | None:
             return _take(connection, [run_id], lease)[0] if _lock_waiting(connection, run_id) else None
 
-        taken = await self._database.write(statement)
-        if taken is not None:
-            self._following.is_here(run_id)
-        return taken
+        return await self._database.write(statement)
+
+    def is_here(self, run_id: str, events: Iterable[Event]) -> Tail:
+        """The run, of which those are the events, goes on in this gateway: `append` keeps the result up to date.
+
+        While somebody holds it, the run's followers need not read the database.
+        """
+        return self._following.is_here(run_id, events)
 
     async def is_waiting(self, run_id: str) -> bool:
         """Whether the run waits for approval."""
@@ -210,14 +209,17 @@ class RunStore:
         except (SQLAlchemyError, ValueError) as error:
             self._following.is_elsewhere(event.run_id)
             raise NotStored("the database did not take the run's next event; the gateway's log says why") from error
-        if event.is_last or event.type == RequiresAction.type or not stored:
-            self._following.is_elsewhere(event.run_id)
         if not stored:
+            self._following.is_elsewhere(event.run_id)
             raise NotStored("the run has ended, or goes on in another gateway")
-        self._following.tell(event.run_id)
+        self._following.tell(event)
+        if event.type == RequiresAction.type:
+            self._following.is_elsewhere(event.run_id)
 
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
+        if tail := self._following.tail(run_id):
+            return tail.events[after + 1 :]
         asked = {"run_id": run_id, "after": after}
         return await self._database.read(lambda connection: read_events(connection, _OF_RUN, asked))
 
