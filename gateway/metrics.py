@@ -37,7 +37,7 @@ class Metrics:
         self._roles = Histogram(
             "umi_role_seconds", "Time of a role request.", ["role", "outcome"], registry=self.registry, buckets=_SECONDS
         )
-        self._tokens = Counter("umi_tokens", "Tokens of roles' answers.", ["role", "kind"], registry=self.registry)
+        tokens = Counter("umi_tokens", "Tokens of roles' answers.", ["role", "kind"], registry=self.registry)
         self._toolsets: set[str] = set()
         self._tools = Histogram(
             "umi_tool_seconds", "Time of a tool call.", ["toolset", "outcome"], registry=self.registry, buckets=_SECONDS
@@ -65,9 +65,7 @@ class Metrics:
             self._runs.labels(outcome)
         for decision in ("approved", "refused"):
             self._approvals.labels(decision)
-        for role in Role:
-            for kind in _TOKENS:
-                self._tokens.labels(role, kind)
+        self._tokens = {role: [tokens.labels(role, kind) for kind in _TOKENS] for role in Role}
 
     @contextmanager
     def run(self) -> Generator[None]:
@@ -109,10 +107,9 @@ class Metrics:
 
     def answered(self, role: Role, usage: Usage) -> None:
         """What a role's answer cost. The cached tokens are among those of the prompt."""
-        for kind, tokens in zip(
-            _TOKENS, (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens), strict=True
-        ):
-            self._tokens.labels(role, kind).inc(tokens)
+        tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        for counter, count in zip(self._tokens[role], tokens, strict=True):
+            counter.inc(count)
 
     def tool(self, toolset: str, outcome: ToolOutcome, seconds: float) -> None:
         """A tool call ended."""

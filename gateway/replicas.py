@@ -45,6 +45,8 @@ class Replicas:
     async def all(self) -> list[str]:
         """Every replica, as of a second ago at most."""
         clock = asyncio.get_running_loop().time
+        if clock() < self._until:
+            return self._found
         async with self._looking:
             if clock() >= self._until:
                 self._found = await asyncio.to_thread(self._look, self.url)
@@ -56,15 +58,19 @@ class Replicas:
         """The replica that this run is to ask, of those that do not rest; None when all do."""
         now = asyncio.get_running_loop().time()
         awake = [url for url in await self.all() if self._resting.get(url, 0.0) <= now]
-        return max(awake, key=lambda url: _rank(url, run_id), default=None)
+        return _chosen(awake, run_id) if awake else None
 
     async def any(self, run_id: str) -> str:
         """The replica that this run is to ask: one that rests, when all do."""
-        return await self.awake(run_id) or max(await self.all(), key=lambda url: _rank(url, run_id))
+        return await self.awake(run_id) or _chosen(await self.all(), run_id)
 
     def rest(self, url: str, seconds: float = _REST) -> None:
         """Leave a replica alone for a while, if there is another."""
         self._resting[url] = asyncio.get_running_loop().time() + seconds
+
+
+def _chosen(urls: list[str], run_id: str) -> str:
+    return urls[0] if len(urls) == 1 else max(urls, key=lambda url: _rank(url, run_id))
 
 
 def _rank(url: str, run_id: str) -> bytes:

@@ -1,16 +1,17 @@
 """The client of the three role services."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
+from http.client import responses
 from typing import TypeVar
 
-import httpx
 from pydantic import ValidationError
 
 from gateway import tracing
 from gateway.metrics import Metrics
 from gateway.replicas import Replicas, addresses
-from gateway.transport import SEND_ERRORS, RoleClient
+from gateway.transport import SEND_ERRORS, Answer, RoleClient
 from umi.errors import (
     ContextOverflow,
     RoleFailure,
@@ -80,7 +81,7 @@ class Roles:
             return "no answer within 2 s"
         except SEND_ERRORS as error:
             return f"not reachable at {url} ({error})"
-        return None if response.status_code == 200 else f"answers {response.status_code}: {_detail(response)}"
+        return None if response.status == 200 else f"answers {response.status}: {_detail(response)}"
 
     async def _ask(
         self,
@@ -98,7 +99,7 @@ class Roles:
             replica = await replicas.any(run_id)
             try:
                 with self._metrics.role(role), tracing.role(role, version) as answered:
-                    reply = kind.model_validate_json((await self._post(role, replica, run_id, body)).content)
+                    reply = kind.model_validate_json((await self._post(role, replica, run_id, body)).body)
                     answered(reply)
                     self._metrics.answered(role, reply.usage)
                     return reply
@@ -123,20 +124,20 @@ class Roles:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _post(self, role: Role, replica: str, run_id: str, body: str) -> httpx.Response:
+    async def _post(self, role: Role, replica: str, run_id: str, body: str) -> Answer:
         headers = {**self._headers, _SESSION: run_id, **tracing.headers()}
         try:
             response = await self._client.post(replica + ROLE_PATHS[role], content=body, headers=headers)
         except SEND_ERRORS as error:
             raise RoleUnavailable(role, f"not reachable at {replica} ({error or type(error).__name__})") from error
-        if response.status_code == 200:
+        if response.status == 200:
             return response
         raise _error(role, response)
 
 
-def _error(role: Role, response: httpx.Response) -> UmiError:
+def _error(role: Role, response: Answer) -> UmiError:
     """What a role's error response means, by status and the problem's `type` (services/app.py)."""
-    detail, status = _detail(response).removeprefix(f"{role}: "), response.status_code
+    detail, status = _detail(response).removeprefix(f"{role}: "), response.status
     problem_type = _problem(response).get("type", "")
     if status in {429, 503}:
         after = response.headers.get("retry-after", "")
@@ -152,14 +153,14 @@ def _error(role: Role, response: httpx.Response) -> UmiError:
     return RoleFailure(role, f"answered {status}: {detail}")
 
 
-def _problem(response: httpx.Response) -> dict[str, str]:
+def _problem(response: Answer) -> dict[str, str]:
     try:
-        data = response.json()
+        data = json.loads(response.body)
     except ValueError:
         return {}
     return {str(k): str(v) for k, v in data.items()} if isinstance(data, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
 
 
-def _detail(response: httpx.Response) -> str:
-    problem = _problem(response)
-    return (problem.get("detail") or problem.get("title") or response.text)[:500] or response.reason_phrase
+def _detail(response: Answer) -> str:
+    problem, text = _problem(response), response.body.decode("utf-8", "replace")
+    return (problem.get("detail") or problem.get("title") or text)[:500] or responses.get(response.status, "")

@@ -1,6 +1,7 @@
 """How the gateway asks its role services."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import aiohttp
@@ -11,10 +12,19 @@ import httpx
 SEND_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, UnicodeError, OSError)
 
 
-class RoleClient:
-    """Sends over aiohttp and answers with httpx's responses: no proxies, no cookies, no redirects, no time limits.
+@dataclass(frozen=True)
+class Answer:
+    """A response, read and decoded. `headers` are found in upper and lower case."""
 
-    httpx's own client is left out (docs/adr/0008). Idle connections are given up before uvicorn (5 s) closes them, so
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class RoleClient:
+    """Sends over aiohttp: no proxies, no cookies, no redirects, no time limits.
+
+    httpx is left out (docs/adr/0008). Idle connections are given up before uvicorn (5 s) closes them, so
     that a request rarely meets a connection that is just being closed. An async context manager.
     """
 
@@ -33,27 +43,21 @@ class RoleClient:
         assert self._session is not None
         await self._session.close()
 
-    async def get(self, url: str) -> httpx.Response:
+    async def get(self, url: str) -> Answer:
         """The whole response. Raises what is in SEND_ERRORS."""
         return await self._send("GET", url)
 
-    async def post(self, url: str, content: str, headers: Mapping[str, str]) -> httpx.Response:
+    async def post(self, url: str, content: str, headers: Mapping[str, str]) -> Answer:
         """As `get`; cancelling drops the connection."""
         return await self._send("POST", url, content.encode(), headers)
 
     async def _send(
         self, method: str, url: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> Answer:
         assert self._session is not None
         sending = self._session.request(method, url, data=content, headers=headers, allow_redirects=False)
         async with sending as response:
-            body = await response.read()
-        told = [(name, value) for name, value in response.headers.items() if name.lower() in _TOLD]
-        return httpx.Response(response.status, headers=told, content=body)
-
-
-_TOLD = frozenset({"retry-after", "content-type"})
-"""The headers that matter; those about the body's length and encoding are no longer true."""
+            return Answer(response.status, response.headers, await response.read())
 
 
 def is_connect_failure(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from gateway.egress.guard import guarded_transport
 from gateway.egress.hosts import Hosts
 from gateway.egress.permission import Origin, Permission, Rule
 from gateway.egress.retries import IDEMPOTENT, asks_to_come_back, pause
-from gateway.transport import SEND_ERRORS, is_connect_failure
+from gateway.transport import SEND_ERRORS, Answer, is_connect_failure
 from umi.errors import Forbidden, NotReached, Resting, TimedOut
 from umi.observation import MAX_CHARS
 from umi.openapi import SAFE
@@ -63,15 +63,6 @@ class Outgoing:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     content: bytes | None = None
     credentials: Credentials = Credentials()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response, read and decoded."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
 
 
 class Egress:

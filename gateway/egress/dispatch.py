@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gateway.egress.client import Answer, Egress, Limits, Outgoing
+from gateway.egress.client import Egress, Limits, Outgoing
 from gateway.egress.keys import Key, Keyring, Opened
 from gateway.egress.permission import Permission
 from gateway.egress.secrets import cut
 from gateway.events import ToolOutcome
+from gateway.transport import Answer
 from umi.errors import BadInput, CallRejected, Forbidden, NoResponse, TimedOut, TooLarge
 from umi.observation import observe
 from umi.openapi import HttpRequest

@@ -1,6 +1,6 @@
 """Which requests are sent again, and after how long."""
 
-import httpx
+from collections.abc import Mapping
 
 from umi.patience import backoff, retry_after
 
@@ -14,6 +14,6 @@ def asks_to_come_back(status: int) -> bool:
     return status in _LATER
 
 
-def pause(tried: int, headers: httpx.Headers | None = None) -> float:
+def pause(tried: int, headers: Mapping[str, str] | None = None) -> float:
     """Seconds to wait after the try number `tried` (from 1): what the host asks for, or twice as long each time."""
     return max(backoff(tried), retry_after(headers.get("retry-after", ""))) if headers else backoff(tried)

@@ -57,10 +57,10 @@ class Embedder:
             response = await self._client.post(self._url, body, self._headers)
         except SEND_ERRORS as error:
             raise NoVectors(f"is not reachable ({error or type(error).__name__})") from error
-        if response.status_code != 200:  # its words may repeat the key
-            kind = _Refused if response.status_code in _TOO_LONG else NoVectors
-            raise kind(f"answers {response.status_code}")
-        return await asyncio.to_thread(read, response.content, len(texts))
+        if response.status != 200:  # its words may repeat the key
+            kind = _Refused if response.status in _TOO_LONG else NoVectors
+            raise kind(f"answers {response.status}")
+        return await asyncio.to_thread(read, response.body, len(texts))
 
 
 class _Vector(BaseModel):

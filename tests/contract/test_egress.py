@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway.egress.client import Answer, Egress, Limits, Outgoing
+from gateway.egress.client import Egress, Limits, Outgoing
 from gateway.egress.dispatch import Dispatcher
 from gateway.egress.hosts import Hosts
 from gateway.egress.keys import Keyring
 from gateway.egress.permission import permission
 from gateway.egress.secrets import Secrets
+from gateway.transport import Answer
 from tests.outside import outside, response, says
 from umi.errors import BadInput, NotReached, Resting, TimedOut
 from umi.openapi import HttpRequest

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from gateway.egress.client import Answer, Credentials, Egress, Limits, Outgoing
+from gateway.egress.client import Credentials, Egress, Limits, Outgoing
 from gateway.egress.hosts import Hosts
 from gateway.egress.permission import Permission, permission
 from gateway.tools.fetch import fetch
+from gateway.transport import Answer
 from tests.outside import Behaviour, Names, Server, for_ever, outside, response, says
 from umi.errors import CallRejected, Forbidden, NoResponse, NotReached, TimedOut, TooLarge, Unreachable
 from umi.openapi import build_request, read_document
