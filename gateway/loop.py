@@ -1,15 +1,18 @@
 """The loop of the agent: plan → call → send → observe → plan … → summarize.
 
-Pure control flow: roles and tools are reached through what is passed in, and everything that happens is emitted as an
-event *before* it counts. A call is emitted, with the request it will make, before that request is sent. One that needs
-approval ends the walk here: once a person has decided, the run goes on from its log, like one whose gateway stopped.
+Pure control flow: roles and tools are reached through what is passed in, and everything that happens becomes an event
+of the run's log. Whatever leads outside waits until it is stored: a call, with the request it will make, before that is
+sent; the answer before it is given. A plan or an observation is stored while the next role thinks (docs/adr/0011).
+
+A call that needs approval ends the walk here: once a person has decided, the run goes on from its log, like one whose
+gateway stopped.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway import tracing
 from gateway.egress.dispatch import Reply
@@ -38,11 +41,22 @@ from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
 
-Emit = Callable[[Payload], Awaitable[None]]
 MORE_TIMES, MORE_TOOLS = 2, 4
 """How often a run is offered more tools when the planner gives up for want of one, and how many each time."""
 UNKNOWN = "It is unknown whether this call was carried out: the gateway stopped meanwhile. Look before you repeat it."
 _log = logging.getLogger("umi.gateway")
+
+
+class Log(Protocol):
+    """The events of one run, stored in the order in which they come."""
+
+    def note(self, payload: Payload) -> None:
+        """Store it, without waiting for that. Raises NotStored when something before it could not be stored."""
+        ...
+
+    async def append(self, payload: Payload) -> None:
+        """Store it; returns when it and all before it are stored. Raises NotStored."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,25 +91,25 @@ class Loop:
         self._roles, self._calls, self._metrics = roles, calls, metrics
         self._approval_seconds = approval_seconds
 
-    async def run(self, job: Job, emit: Emit, past: Past | None = None) -> RunCompleted | RequiresAction:
+    async def run(self, job: Job, log: Log, past: Past | None = None) -> RunCompleted | RequiresAction:
         """Run `job`, from its past if it has one, until it ends or waits for a person.
 
-        Returns the last event, which has been emitted. Raises only what `emit` raises.
+        Returns the last event, which has been stored. Raises NotStored only.
         """
         started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + job.left_seconds
         with self._metrics.run():
-            end = await self._until(job, emit, deadline, past or Past(job.trajectory))
+            end = await self._until(job, log, deadline, past or Past(job.trajectory))
             if isinstance(end, RunCompleted):
                 end = end.model_copy(update={"seconds": job.spent_seconds + time.monotonic() - started})
-            await emit(end)
+            await log.append(end)
         return end
 
-    async def _until(self, job: Job, emit: Emit, deadline: float, past: Past) -> RunCompleted | RequiresAction:
+    async def _until(self, job: Job, log: Log, deadline: float, past: Past) -> RunCompleted | RequiresAction:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                run = _Run(job, emit, deadline, past, self._roles, self._calls, self._metrics)
+                run = _Run(job, log, deadline, past, self._roles, self._calls, self._metrics)
                 end = await run.steps()
             return self._asked(end) if isinstance(end, Called) else end
         except TimeoutError as error:
@@ -127,14 +141,14 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        emit: Emit,
+        log: Log,
         deadline: float,
         past: Past,
         roles: Roles,
         calls: Calls,
         metrics: Metrics,
     ) -> None:
-        self._job, self._emit, self._deadline, self._past = job, emit, deadline, past
+        self._job, self._log, self._deadline, self._past = job, log, deadline, past
         self._roles, self._calls, self._metrics = roles, calls, metrics
         self._trajectory, self._seen = past.trajectory, past.seen
         self._tools, self._offers = dict(job.tools), past.offers
@@ -159,7 +173,7 @@ class _Run:
                 reply = await self._again(called)
             if reply is None:
                 return called
-            await self._observe(step, called.call, reply)
+            self._observe(step, called.call, reply)
         return RunCompleted(outcome=Outcome.MAX_STEPS)
 
     async def _plan(self, step: int) -> Turn:
@@ -168,7 +182,7 @@ class _Run:
         reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline, pinned)
         self._versions[Role.PLANNER] = reply.version
         seconds = time.monotonic() - started
-        await self._emit(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
+        self._log.note(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
         self._metrics.step()
         self._trajectory = self._trajectory.append(Step(plan=reply.plan))
         return reply.plan.turn
@@ -182,7 +196,7 @@ class _Run:
         if not found:
             return False
         sources = {name: tool.source for name, tool in found.items()}
-        await self._emit(Offered(step=step, tools=list(found), sources=sources))
+        self._log.note(Offered(step=step, tools=list(found), sources=sources))
         self._trajectory = self._trajectory.offer(tool.spec for tool in found.values())
         self._tools |= found
         self._offers += 1
@@ -212,9 +226,9 @@ class _Run:
             asks = tool.decision is Decision.ASK
             event = event.model_copy(update={"request": request, "toolset": tool.toolset, "needs_approval": asks})
         except CallRejected as error:
-            await self._emit(event)
+            self._log.note(event)
             return event, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
-        await self._emit(event)
+        await self._log.append(event)
         return event, None if asks else await self._send(event, request, tool)
 
     async def _again(self, called: Called) -> Reply | None:
@@ -233,7 +247,7 @@ class _Run:
             if tool is None or isinstance(tool, Withdrawn):
                 why = f"there is no tool {called.call.tool!r} any more" if tool is None else tool.reason
                 return Reply(f"Not sent: {why}.", ToolOutcome.REJECTED)
-            await self._emit(Sending(step=called.step))
+            await self._log.append(Sending(step=called.step))
             return await self._send(called, called.request, tool)
         if tool is None or not tool.may_repeat(called.request):
             return Reply(UNKNOWN, ToolOutcome.UNKNOWN)
@@ -251,11 +265,11 @@ class _Run:
         self._metrics.tool(tool.toolset, reply.outcome, reply.seconds)
         return reply
 
-    async def _observe(self, step: int, call: Call, reply: Reply) -> None:
+    def _observe(self, step: int, call: Call, reply: Reply) -> None:
         key = seen_key(call, reply.observation)
         self._seen[key] += 1
         text = REPEATED + reply.observation if self._seen[key] > 1 else reply.observation
-        await self._emit(
+        self._log.note(
             Observed(step=step, observation=text, outcome=reply.outcome, status=reply.status, seconds=reply.seconds)
         )
         self._trajectory = self._trajectory.replace_last(call=call, observation=text)

@@ -70,6 +70,7 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for run in left:
+            await run.log.written()
             run.log.leave()
         await self._store.release(self._owner)
 
@@ -241,7 +242,7 @@ class Runs:
             return
         try:
             spent = job.spent_seconds + time.monotonic() - began
-            await self._loop.run(replace(job, spent_seconds=spent), log.append, past)
+            await self._loop.run(replace(job, spent_seconds=spent), log, past)
         finally:
             self._turns.give_back(tenant)
 
@@ -257,8 +258,10 @@ class Runs:
 
 
 class _Log:
-    """Numbers a run's events beyond those there are. After one that was not stored there is no next: it would leave a
-    gap."""
+    """A run's events beyond those there are, numbered, stored one after the other and counted.
+
+    After one that was not stored there is no next: it would leave a gap.
+    """
 
     def __init__(
         self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, events: list[Event]
@@ -266,6 +269,7 @@ class _Log:
         self._run_id, self._owner, self._store, self._metrics = run_id, owner, store, metrics
         self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
+        self._newest: asyncio.Task[None] | None = None
         self._broken: NotStored | None = None
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
@@ -275,23 +279,43 @@ class _Log:
         """Whether all that happened was stored."""
         return self._broken is None
 
+    def note(self, payload: Payload) -> None:
+        """Store it after all that came before, and do not wait for that. Raises NotStored when one of those was not."""
+        if self._broken is not None:
+            raise self._broken
+        event = Event.of(self._run_id, self._next, payload)
+        self.is_over |= isinstance(payload, RunCompleted | RequiresAction)
+        self._next += 1
+        self._newest = asyncio.create_task(self._write(event, payload, self._newest))
+
+    async def append(self, payload: Payload) -> None:
+        """Returns when it is stored. Raises NotStored; cancelling the wait does not take the event back."""
+        self.note(payload)
+        await self.written()
+        if self._broken is not None:
+            raise self._broken
+
+    async def written(self) -> None:
+        """Returns when there is nothing left to be stored."""
+        if self._newest is not None:
+            await asyncio.wait([self._newest])
+
     def leave(self) -> None:
         """The run does not go on here. Harmless after its end."""
         self.span.left()
         if not self.is_over:
             self._tail.is_whole = False
 
-    async def append(self, payload: Payload) -> None:
+    async def _write(self, event: Event, payload: Payload, before: asyncio.Task[None] | None) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
         if self._broken is not None:
-            raise self._broken
-        event = Event.of(self._run_id, self._next, payload)
-        self.is_over |= isinstance(payload, RunCompleted | RequiresAction)
-        self._next += 1  # before waiting: a wait that is cancelled does not take the event back
+            return
         try:
             await self._store.append(self._owner, event)
         except NotStored as error:
             self._broken = error
-            raise
+            return
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome, payload.seconds)
             self.span.completed(payload)
