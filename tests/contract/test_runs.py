@@ -1,6 +1,8 @@
 """Runs as things of their own: begun in the background, asked for twice, listed, cancelled, forgotten."""
 
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -131,3 +133,26 @@ def test_a_run_that_has_ended_can_be_forgotten_and_one_that_goes_on_cannot(world
     running = begin(world)
     assert world.client.delete(f"/v1/runs/{running}").status_code == 409
     finished(world, running)
+
+
+def test_a_role_thinks_while_the_log_cannot_be_written_and_no_call_is_sent(world: World) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
+    world.script.delays[Role.PLANNER] = 0.5
+    run_id = begin(world)
+    with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
+        until_asked(world, Role.PLANNER)
+        other.execute("BEGIN IMMEDIATE")  # nobody else writes now
+        until_asked(world, Role.CALLER)
+        time.sleep(0.3)
+        assert world.called == []
+        assert world.client.get(f"/v1/runs/{run_id}").json()["steps"] == []
+        other.rollback()
+    assert finished(world, run_id)["outcome"] == "answered"
+    assert world.called == ["/add"]
+
+
+def until_asked(world: World, role: Role) -> None:
+    until = time.monotonic() + 20
+    while role not in {asked for asked, _ in world.script.requests}:
+        assert time.monotonic() < until, f"the {role} is not asked"
+        time.sleep(0.01)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from gateway.events import Approval, Event, Outcome, Planned, RequiresAction, RunStatus
 from gateway.problems import NotStored
-from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, digest, keys
+from gateway.store import LOCAL, Claim, Claimed, Database, Exceeded, Key, Lease, Scope, Store, digest, keys, tables
 from gateway.store.retention import prune
 from tests.fakes import USAGE, call, plan
 from tests.stored import FOR_LONG, A, B, completed, created
@@ -123,6 +123,42 @@ async def test_a_key_of_a_request_begins_one_run_whichever_gateways_are_asked(st
     assert len(await stores[0].runs.page(LOCAL.tenant, 50)) == 1
     other_tenant = LOCAL.model_copy(update={"tenant": "other"})
     assert await begin(stores[0], "another's", key=other_tenant, claim=claim) is None
+
+
+async def test_a_run_that_goes_on_here_is_not_read_from_the_database_while_somebody_holds_it(
+    stores: tuple[Store, Store],
+) -> None:
+    first, second = stores
+    await begin(first, "r")
+    tail = first.runs.is_here("r", [created("r")])
+    await first.runs.append("a", planned("r", 1))
+    assert await first.runs.events("r") == tail.events
+    delete = tables.events.delete()
+    await second.database.write(lambda connection: connection.execute(delete).rowcount)
+    assert [event.seq for event in await first.runs.events("r")] == [0, 1]
+    assert [event.seq for event in await first.runs.events("r", after=0)] == [1]
+    del tail
+    assert await first.runs.events("r") == []
+
+
+async def test_events_are_read_once_another_gateway_goes_on_with_the_run(stores: tuple[Store, Store]) -> None:
+    first, second = stores
+    await begin(first, "r", Lease(owner="a", until=time.time() - 1))
+    _held = first.runs.is_here("r", [created("r")])
+    await second.runs.take_orphans(B, time.time())
+    await second.runs.append("b", planned("r", 1))
+    with pytest.raises(NotStored):
+        await first.runs.append("a", planned("r", 1))
+    await second.runs.append("b", completed("r", 2))
+    assert [event.seq for event in await first.runs.events("r")] == [0, 1, 2]
+
+
+async def test_events_are_read_when_the_memory_of_them_has_a_gap(stores: tuple[Store, Store]) -> None:
+    store = stores[0]
+    await begin(store, "r")
+    _held = store.runs.is_here("r", [])
+    await store.runs.append("a", planned("r", 1))
+    assert [event.seq for event in await store.runs.events("r")] == [0, 1]
 
 
 async def test_a_follower_sees_what_another_gateway_appends(stores: tuple[Store, Store]) -> None:
