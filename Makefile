@@ -9,7 +9,7 @@ ASK ?= How far is the capital of Japan from Madrid?
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-compose test-ray test-deepspeed secrets check format tasks train bench-train bench-swap corpus-openapi chaos load \
-	fuzz eval-examples eval-toolbench
+	fuzz dashboards eval-examples eval-toolbench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ corpus-openapi: setup ## import 2,639 real API documents, compare 5,000 requests
 
 chaos: setup ## kill gateways at random moments while 300 runs go on, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks.chaos
+
+dashboards: setup ## the dashboards' queries on a real Prometheus that watches a real agent, drawn into docs/ (7 minutes; needs prometheus)
+	$(BIN)/python -m benchmarks.dashboards $(OPTIONS)
 
 load: setup ## what a run costs the gateway, beside two bare loops and LangGraph; 2,000 streams (8 minutes)
 	$(BIN)/python -m benchmarks.load $(OPTIONS)

@@ -193,6 +193,7 @@ class ToolsetView(BaseModel):
     url: str | None
     base_url: str
     tools: list[str]
+    select: Selection
     policy: Policy
     tool_policy: dict[str, Policy]
     withheld: list[str]

@@ -164,6 +164,7 @@ def _view(toolset: Toolset) -> ToolsetView:
         url=toolset.row.url,
         base_url=toolset.address,
         tools=[tool.name for tool in toolset.tools],
+        select=toolset.row.options.select,
         policy=toolset.row.options.policy,
         tool_policy=toolset.row.options.tool_policy,
         withheld=list(toolset.withheld),

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Response
 
 from tests.fakes import call, free_port, serve
 from tests.world import World
+from umi.openapi import Selection
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
         return Response(yaml.safe_dump(document(served["operation"], servers=[{"url": "/api"}])))
 
     with serve(app) as other:
-        body = {"name": "changing", "url": f"{other}/mounted/openapi.yaml"}
+        body = {"name": "changing", "url": f"{other}/mounted/openapi.yaml", "select": {"exclude_paths": ["/admin/*"]}}
         added = world.client.post("/v1/toolsets", json=body)
         assert added.status_code == 201
         (reported,) = added.json().pop("report")
@@ -144,6 +145,7 @@ def test_a_toolset_can_be_given_as_yaml_replaced_and_deleted(world: World) -> No
             "version": 1,
             "base_url": f"{other}/api",
             "tools": ["first"],
+            "select": {**Selection().model_dump(mode="json"), "exclude_paths": ["/admin/*"]},
             "policy": "allowed",
             "tool_policy": {},
             "withheld": [],
