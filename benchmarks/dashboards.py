@@ -195,16 +195,18 @@ def _draw(dashboard: JsonObject, found: dict[int, list[Series]], began: float) -
 
 def _lines(axes: Axes, series: list[Series], unit: str, began: float) -> None:
     scale = 100 if unit == "percentunit" else 1
-    for name, points in series:
+    moved = [(name, points) for name, points in series if any(value for _, value in points)]
+    for name, points in moved:
         axes.plot([(at - began) / 60 for at, _ in points], [value * scale for _, value in points], label=name)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("minutes", fontsize=7)
     axes.set_ylabel({"percentunit": "%", "s": "s"}.get(unit, ""), fontsize=7)
     axes.tick_params(labelsize=7)
-    if series:
-        axes.legend(fontsize=6, loc="best")
+    if moved:
+        axes.legend(fontsize=6, loc="upper left")
     else:
-        axes.text(0.5, 0.5, "nothing to show", ha="center", transform=axes.transAxes, fontsize=8)
+        said = "0 all the time" if series else "nothing to show"
+        axes.text(0.5, 0.5, said, ha="center", transform=axes.transAxes, fontsize=8)
 
 
 def _value(value: float, unit: str) -> str:
