@@ -270,7 +270,8 @@ class _Log:
         self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
         self._newest: asyncio.Task[None] | None = None
-        self._broken: NotStored | None = None
+        self._broken: Exception | None = None
+        """Why an event was not stored."""
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
 
@@ -313,7 +314,7 @@ class _Log:
             return
         try:
             await self._store.append(self._owner, event)
-        except NotStored as error:
+        except Exception as error:  # whatever it was: the next event says so, or whoever waits for this one
             self._broken = error
             return
         if isinstance(payload, RunCompleted):

@@ -14,7 +14,7 @@ SEND_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, UnicodeEr
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, read and decoded. `headers` are found in upper and lower case."""
+    """A response, read and decoded. The case of a name in `headers` does not matter."""
 
     status: int
     headers: Mapping[str, str]

@@ -151,6 +151,22 @@ def test_a_role_thinks_while_the_log_cannot_be_written_and_no_call_is_sent(world
     assert world.called == ["/add"]
 
 
+def test_no_call_is_sent_when_the_plan_before_it_could_not_be_stored_and_the_run_goes_on_later(world: World) -> None:
+    world.client.base_url = world.start(lease_seconds=1)
+    world.script.calls = [call("add", a=2, b=3)]
+    world.script.delays[Role.PLANNER] = 0.5
+    run_id = begin(world)
+    with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
+        until_asked(world, Role.PLANNER)
+        other.execute("ALTER TABLE events RENAME TO gone")
+        until_asked(world, Role.CALLER)
+        time.sleep(0.5)
+        assert world.called == []
+        other.execute("ALTER TABLE gone RENAME TO events")
+    assert finished(world, run_id)["outcome"] == "answered"
+    assert world.called == ["/add"]
+
+
 def until_asked(world: World, role: Role) -> None:
     until = time.monotonic() + 20
     while role not in {asked for asked, _ in world.script.requests}:
