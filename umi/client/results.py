@@ -184,6 +184,7 @@ class Toolset(Result):
     url: str | None
     base_url: str
     tools: list[str]
+    select: JsonObject = {}
     policy: str = "allowed"
     tool_policy: dict[str, str] = {}
     withheld: list[str] = []
