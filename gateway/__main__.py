@@ -72,7 +72,7 @@ def main() -> None:
 
     # uvicorn raises the signals again that it stopped for; the last spans are still to be sent.
     signal.signal(signal.SIGTERM, stop)
-    # What has been imported and built stays: to look through it again and again was an eighth of a run's CPU.
+    # What has been imported and built stays: the garbage collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

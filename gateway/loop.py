@@ -94,7 +94,7 @@ class Loop:
     async def run(self, job: Job, log: Log, past: Past | None = None) -> RunCompleted | RequiresAction:
         """Run `job`, from its past if it has one, until it ends or waits for a person.
 
-        Returns the last event, which has been stored. Raises NotStored only.
+        Returns the last event, which has been stored. Raises only what `log` raises.
         """
         started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + job.left_seconds
