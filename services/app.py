@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from services import tracing
+from services import streaming, tracing
 from services.disconnect import ClientGone, unless_gone
-from services.engine import Engine, EngineFailure
+from services.engine import Engine, EngineFailure, Heard
 from services.limits import BodyLimit
 from services.metrics import CONTENT_TYPE, Metrics, Outcome
 from services.problems import bad_body, http_error, problem, retry_later
@@ -137,7 +137,9 @@ def create_app(
     if settings.role_token is not None:
         app.add_middleware(RoleToken, token=settings.role_token.get_secret_value())
 
-    async def take_turn(request: Request, asked: RoleRequest) -> tuple[Outcome, Response | RoleReply]:
+    async def take_turn(
+        request: Request, asked: RoleRequest, heard: Heard | None
+    ) -> tuple[Outcome, Response | RoleReply]:
         if service.not_ready is not None:
             return Outcome.NOT_READY, retry_later("not-ready", "Not ready", reason(), _RETRY_LOADING)
         if service.full:
@@ -145,7 +147,7 @@ def create_app(
             return Outcome.OVERLOADED, retry_later("overloaded", "Too many requests", detail, _RETRY_FULL)
         service.running += 1
         try:
-            reply = await unless_gone(request, weights.take(asked, metrics.retried))
+            reply = await unless_gone(request, weights.take(asked, metrics.retried, heard))
         except ClientGone:
             return Outcome.ABORTED, Response(status_code=_CLIENT_CLOSED_REQUEST)
         except ContextOverflow as error:
@@ -165,22 +167,27 @@ def create_app(
         weights.answered(asked, reply, is_idle=not service.running)
         return Outcome.OK, reply
 
+    async def tell_of_turn(request: Request, asked: RoleRequest, heard: Heard | None = None) -> Response | RoleReply:
+        started = time.monotonic()
+        with tracing.turn(role, asked.run_id, request.headers) as span:
+            with logs.bound(run_id=asked.run_id, trace_id=span.trace_id):
+                outcome, answer = await take_turn(request, asked, heard)
+                _log.info("%s: %s after %.3f s", role, outcome, time.monotonic() - started)
+            version = None if isinstance(answer, Response) else answer.version
+            span.ended(outcome, outcome not in _FINE, version)
+        metrics.count(outcome)
+        return answer
+
     @app.post(
         ROLE_PATHS[role],
         response_model=behaviour.reply_type,
         responses={code: {"model": Problem, "description": text} for code, text in _ERRORS.items()},
     )
     async def take_a_turn(request: Request, asked: RoleRequest) -> Response | RoleReply:
-        """This role's next words in a trajectory."""
-        started = time.monotonic()
-        with tracing.turn(role, asked.run_id, request.headers) as span:
-            with logs.bound(run_id=asked.run_id, trace_id=span.trace_id):
-                outcome, answer = await take_turn(request, asked)
-                _log.info("%s: %s after %.3f s", role, outcome, time.monotonic() - started)
-            version = None if isinstance(answer, Response) else answer.version
-            span.ended(outcome, outcome not in _FINE, version)
-        metrics.count(outcome)
-        return answer
+        """This role's next words in a trajectory; with `Accept: text/event-stream`, while they are written."""
+        if not streaming.is_wanted(request):
+            return await tell_of_turn(request, asked)
+        return await streaming.streamed(lambda heard: tell_of_turn(request, asked, heard))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

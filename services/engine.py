@@ -1,11 +1,14 @@
 """What a role service needs from whatever runs its model: the `Engine` protocol and the values it exchanges."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from umi.errors import UmiError
 from umi.manifest import Checkpoint
+
+Heard = Callable[[str], None]
+"""Told the whole text so far, whenever there is more of it. A text may be begun anew."""
 
 
 class EngineFailure(UmiError):
@@ -99,11 +102,17 @@ class Engine(Protocol):
         ...
 
     async def generate(
-        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+        self,
+        version: str,
+        tokens: Sequence[int],
+        constraint: Constraint | None,
+        sampling: Sampling,
+        heard: Heard | None = None,
     ) -> Generation:
         """Continue `tokens` with a version that is held, up to its stop token, which is not part of the text.
 
-        Raises Replaced when the version is no longer held, EngineFailure when the engine is gone.
+        `heard` is told of the text while it is written. Raises Replaced when the version is no longer held,
+        EngineFailure when the engine is gone.
         """
         ...
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from services.engine import Heard
 from services.turn import RoleTurns
 from umi.errors import RoleOutputInvalid
 from umi.roles import Turn
@@ -27,8 +28,11 @@ class Held:
         """Its name."""
         return self.turns.version
 
-    async def take(self, trajectory: Trajectory, retried: Callable[[], None]) -> RoleReply:
-        """A turn, counted. Raises as RoleTurns does, and Replaced when these weights are gone before it is taken."""
+    async def take(self, trajectory: Trajectory, retried: Callable[[], None], heard: Heard | None = None) -> RoleReply:
+        """A turn, counted; nobody hears of one on trial before it is whole.
+
+        Raises as RoleTurns does, and Replaced when these weights are gone before it is taken.
+        """
         started = self.used_at = time.monotonic()
         self.users += 1
 
@@ -37,7 +41,7 @@ class Held:
             retried()
 
         try:
-            reply = await self.turns.take(trajectory, again)
+            reply = await self.turns.take(trajectory, again, heard if self._settled.is_set() else None)
         except RoleOutputInvalid:
             self._count_turn(started, failed=1, unusable=1)
             raise

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from services.engine import Engine, EngineFailure, Replaced
+from services.engine import Engine, EngineFailure, Heard, Replaced
 from services.held import Held
 from services.role import RoleBehaviour
 from services.shadow import ShadowTurns
@@ -112,7 +112,7 @@ class ReleasedWeights:
                 await self._take_over()
             await self._retire()
 
-    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
+    async def take(self, asked: RoleRequest, retried: Callable[[], None], heard: Heard | None = None) -> RoleReply:
         """The turn, by the version that the run is pinned to if it can be had, else by the one the release gives it."""
         while True:
             await self._writing.wait()
@@ -120,7 +120,7 @@ class ReleasedWeights:
             if held is None:
                 held = self._serving(asked.run_id)
             try:
-                reply = await held.take(asked.trajectory, retried)
+                reply = await held.take(asked.trajectory, retried, heard)
             except Replaced:
                 continue
             except RoleOutputInvalid:

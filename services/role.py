@@ -24,6 +24,8 @@ class RoleBehaviour:
     """What may be written, given the trajectory and the manifest of the weights that write."""
     reply: Callable[[str, Trajectory, Manifest, Usage], RoleReply]
     """From text, trajectory, manifest and usage to the reply; raises RoleOutputInvalid when the text is unusable."""
+    written: Callable[[str], str] | None = None
+    """What of an unfinished text is sure to begin the reply's; None: nothing is shown before the whole."""
     cut: Callable[[str], str] | None = None
     """What serves of a text that reached `max_tokens`; None: nothing does."""
     observation_tokens: int | None = None

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Heard, Phases, Replaced, Sampling
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
 
@@ -99,7 +99,12 @@ class ScriptedEngine:
         return [self._vocabulary.setdefault(word, len(self._vocabulary)) for word in _words(prompt)]
 
     async def generate(
-        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+        self,
+        version: str,
+        tokens: Sequence[int],
+        constraint: Constraint | None,
+        sampling: Sampling,
+        heard: Heard | None = None,
     ) -> Generation:
         """The script's next text, cut off after `sampling.max_tokens` words."""
         self.check()
@@ -116,7 +121,11 @@ class ScriptedEngine:
         written = min(len(words), sampling.max_tokens)
         finished = written == len(words)
         try:
-            await asyncio.sleep(self.seconds_per_token * written)
+            for number in range(1, written + 1) if heard else ():
+                await asyncio.sleep(self.seconds_per_token)
+                heard(" ".join(words[:number]))
+            if heard is None:
+                await asyncio.sleep(self.seconds_per_token * written)
         except asyncio.CancelledError:
             self.aborted.append(prompt)
             raise

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services import tracing
-from services.engine import Engine, Generation, Sampling
+from services.engine import Engine, Generation, Heard, Sampling
 from services.role import RoleBehaviour
 from umi.context import compress, fit, shortened
 from umi.errors import BadCheckpoint, RoleOutputInvalid
@@ -49,9 +49,10 @@ class RoleTurns:
         budgets = (self.checkpoint.manifest.observation_tokens, self._behaviour.observation_tokens)
         return min((budget for budget in budgets if budget is not None), default=None)
 
-    async def take(self, trajectory: Trajectory, retried: Callable[[], None]) -> RoleReply:
+    async def take(self, trajectory: Trajectory, retried: Callable[[], None], heard: Heard | None = None) -> RoleReply:
         """The role's next words, parsed; a text that breaks the rules is sampled once more, warmer.
 
+        `heard` is told what has been written of a rationale or an answer.
         Raises BadInput (not this role's turn, or too long), RoleOutputInvalid (twice) and EngineFailure.
         """
         started = time.perf_counter()
@@ -60,10 +61,10 @@ class RoleTurns:
         fitted = fit(compressed, lambda shorter: len(self._tokens(shorter)), self.max_input_tokens)
         kept = fitted.trajectory
         tokens, constraint = self._tokens(kept), self._behaviour.constrain(kept, self.checkpoint.manifest)
-        spent = 0
+        reading, spent = self._reading(heard), 0
         sampling = Sampling(self._behaviour.max_tokens)
         while True:
-            generation = await self._engine.generate(self.version, tokens, constraint, sampling)
+            generation = await self._engine.generate(self.version, tokens, constraint, sampling, reading)
             tracing.generated(generation.phases)
             spent += generation.completion_tokens
             usage = Usage(
@@ -113,6 +114,11 @@ class RoleTurns:
             )
         free = Usage(prompt_tokens=0, completion_tokens=0, seconds=0.0)
         return self._read(Generation(case.text, 0, 0), case.trajectory, free)
+
+    def _reading(self, heard: Heard | None) -> Heard | None:
+        """Reads the raw text for whoever listens, if this role's text can be read before it is whole."""
+        written = self._behaviour.written
+        return None if heard is None or written is None else lambda text: heard(written(text))
 
     def _tokens(self, trajectory: Trajectory) -> list[int]:
         return list(self._engine.encode(self.checkpoint.template.render(self._behaviour.role, trajectory)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services import room
-from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Heard, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from umi.errors import BadCheckpoint
@@ -143,11 +143,17 @@ class VllmEngine:
         return self._tokenizer.encode(prompt, add_special_tokens=False)
 
     async def generate(
-        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+        self,
+        version: str,
+        tokens: Sequence[int],
+        constraint: Constraint | None,
+        sampling: Sampling,
+        heard: Heard | None = None,
     ) -> Generation:
         """One completion; cancelling the task aborts it inside vLLM."""
         held = self._version(version)
-        final = await self._complete(version, held, tokens, _parameters(constraint, sampling, held.stop))
+        parameters = _parameters(constraint, sampling, held.stop, is_heard=heard is not None)
+        final = await self._complete(version, held, tokens, parameters, heard=heard)
         completion = final.outputs[0]
         return Generation(
             text=completion.text,
@@ -180,7 +186,13 @@ class VllmEngine:
         return held
 
     async def _complete(
-        self, version: str, held: _Held, tokens: Sequence[int], parameters: "SamplingParams", priority: int = 0
+        self,
+        version: str,
+        held: _Held,
+        tokens: Sequence[int],
+        parameters: "SamplingParams",
+        priority: int = 0,
+        heard: Heard | None = None,
     ) -> Any:
         """vLLM's last output for a request. Raises Replaced when the version was swapped meanwhile, EngineFailure."""
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -193,6 +205,8 @@ class VllmEngine:
                 prompt, parameters, uuid.uuid4().hex, lora_request=held.lora, priority=priority
             ):
                 final = output
+                if heard is not None:
+                    heard(output.outputs[0].text)
         except EngineDeadError as error:
             raise EngineFailure("the vLLM engine process has died") from error
         if self._held.get(version) is not held:
@@ -227,7 +241,7 @@ def _phases(stats: "RequestStateStats | None") -> Phases | None:
     )
 
 
-def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int) -> "SamplingParams":
+def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int, is_heard: bool) -> "SamplingParams":
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -237,7 +251,7 @@ def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int) ->
         max_tokens=sampling.max_tokens,
         stop_token_ids=[stop],
         structured_outputs=_structured(constraint),
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.CUMULATIVE if is_heard else RequestOutputKind.FINAL_ONLY,
     )
 
 

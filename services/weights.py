@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from services.engine import Engine
+from services.engine import Engine, Heard
 from services.role import RoleBehaviour
 from services.turn import RoleTurns
 from umi.manifest import Checkpoint
@@ -21,8 +21,8 @@ class Weights(Protocol):
         """Goes on until it is cancelled. Raises EngineFailure when the engine is gone."""
         ...
 
-    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
-        """The turn, by the run's version; `retried` is told of a text that was thrown away.
+    async def take(self, asked: RoleRequest, retried: Callable[[], None], heard: Heard | None = None) -> RoleReply:
+        """The turn, by the run's version; `retried` is told of a text that was thrown away, `heard` of what is written.
 
         Raises as RoleTurns does.
         """
@@ -59,9 +59,9 @@ class FixedWeights:
     async def follow(self) -> None:
         """There is nothing to follow."""
 
-    async def take(self, asked: RoleRequest, retried: Callable[[], None]) -> RoleReply:
+    async def take(self, asked: RoleRequest, retried: Callable[[], None], heard: Heard | None = None) -> RoleReply:
         """Always by the same version."""
-        return await self._turns.take(asked.trajectory, retried)
+        return await self._turns.take(asked.trajectory, retried, heard)
 
     def answered(self, asked: RoleRequest, reply: RoleReply, is_idle: bool) -> None:
         """Nobody else is to take the turn."""

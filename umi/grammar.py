@@ -14,6 +14,7 @@ from umi.trajectory import Call, JsonObject, Plan, ToolSpec
 
 MAX_RATIONALE_CHARS = 600
 
+_NEXT = "Next:"
 _TURNS = "|".join(Turn)
 # A digit before the stop is the number of a list's line.
 _SENTENCE = re.compile(r".+?(?:(?<!\s\d)[.!?](?=\s)|(?=\n)|$)\s*", re.DOTALL)
@@ -35,11 +36,20 @@ def parse_plan(text: str) -> Plan:
 
     Raises RoleOutputInvalid when the text does not end in a legal turn: nobody's turn is ever guessed.
     """
-    start = text.rfind("Next:")
+    start = text.rfind(_NEXT)
     match = _PLAN.fullmatch(text[start:]) if start >= 0 else None
     if match is None:
         raise RoleOutputInvalid(Role.PLANNER, f"does not end in one of {', '.join(f'Next: {t}.' for t in Turn)}")
     return Plan(rationale=text[:start].strip(), turn=Turn(match["turn"]))
+
+
+def rationale_so_far(text: str) -> str:
+    """What of an unfinished planner's text is its rationale, however it goes on: nothing that may become `Next:`."""
+    end = text.rfind(_NEXT)
+    if end < 0:
+        begun = next((size for size in range(len(_NEXT) - 1, 0, -1) if text.endswith(_NEXT[:size])), 0)
+        end = len(text) - begun
+    return text[:end].strip()
 
 
 def call_text(call: Call) -> str:

@@ -10,6 +10,8 @@ from umi.trajectory import Call, Frozen, JsonObject, Plan, Trajectory
 from umi.trial import Tally
 
 ROLE_PATHS = {Role.PLANNER: "/v1/plan", Role.CALLER: "/v1/call", Role.SUMMARIZER: "/v1/summarize"}
+EVENT_STREAM = "text/event-stream"
+"""Accepted by whoever wants to read a planner's or summarizer's text while it is written: see `StreamedTurn`."""
 RUN_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
 
@@ -60,6 +62,24 @@ class SummaryReply(RoleReply):
     """The summarizer's answer."""
 
     answer: str
+
+
+class Part(Frozen):
+    """A part of a text that is being written: up to `offset`, in characters, it stays, and goes on as `text`.
+
+    A part at 0 begins it anew.
+    """
+
+    offset: int
+    text: str
+
+
+class StreamedTurn(Frozen):
+    """The data of a server-sent event of a turn: one of the three. The stream ends with the reply or a problem."""
+
+    part: Part | None = None
+    reply: JsonObject | None = None
+    problem: JsonObject | None = None
 
 
 class Agreement(Frozen):

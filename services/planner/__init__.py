@@ -4,7 +4,7 @@ import re
 
 from services.engine import Constraint
 from services.role import RoleBehaviour, finished_steps_only
-from umi.grammar import parse_plan, plan_regex
+from umi.grammar import parse_plan, plan_regex, rationale_so_far
 from umi.manifest import Manifest
 from umi.roles import Role, Turn
 from umi.trajectory import Plan, Trajectory
@@ -40,4 +40,5 @@ PLANNER = RoleBehaviour(
     check=finished_steps_only,
     constrain=_constrain,
     reply=_reply,
+    written=rationale_so_far,
 )

@@ -24,5 +24,6 @@ SUMMARIZER = RoleBehaviour(
     check=newest_step_is_a_plan,
     constrain=_constrain,
     reply=_reply,
+    written=str.strip,
     cut=whole_sentences,
 )

@@ -7,7 +7,7 @@ import pytest
 
 from umi.client import NotConnected, NotFound, NotUnderstood, Patience, RunFailed, TooMany, Unavailable, requests
 from umi.client.flows import Broken, Emit, End, Pause, Read, Reply, Send, advance, exchange, follow
-from umi.client.sse import Parser
+from umi.sse import Parser
 
 PATIENCE = Patience(retries=2, resume_seconds=3.0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.engine import Constraint, Generation, Phases, Sampling
+from services.engine import Constraint, Generation, Heard, Phases, Sampling
 from services.planner import PLANNER
 from services.scripted import ScriptedEngine
 from services.turn import RoleTurns
@@ -49,7 +49,12 @@ class Tokenizing(ScriptedEngine):
         return tokens(prompt)
 
     async def generate(
-        self, version: str, tokens: Sequence[int], constraint: Constraint | None, sampling: Sampling
+        self,
+        version: str,
+        tokens: Sequence[int],
+        constraint: Constraint | None,
+        sampling: Sampling,
+        heard: Heard | None = None,
     ) -> Generation:
         self.given.append(list(tokens))
         return Generation("I know. Next: conclusion.", len(tokens), 5, 0, True, Phases(0, 0, 0))

@@ -16,8 +16,8 @@ from umi.client.errors import NotConnected, NotUnderstood, Refused, RunFailed, r
 from umi.client.events import Event, read_event
 from umi.client.requests import QueryOptions, Request
 from umi.client.results import RunSummary
-from umi.client.sse import Parser
 from umi.patience import backoff
+from umi.sse import Parser
 
 T = TypeVar("T")
 _LATER = frozenset({429, 502, 503, 504})
