@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway import tracing
+from gateway.deltas import ANSWER_DELTA, PLAN_DELTA
 from gateway.egress.dispatch import Reply
 from gateway.events import (
     Called,
@@ -40,6 +41,7 @@ from umi.errors import CallRejected, ContextOverflow, RoleFailure
 from umi.openapi import HttpRequest
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Step, Trajectory
+from umi.wire import Heard
 
 MORE_TIMES, MORE_TOOLS = 2, 4
 """How often a run is offered more tools when the planner gives up for want of one, and how many each time."""
@@ -56,6 +58,10 @@ class Log(Protocol):
 
     async def append(self, payload: Payload) -> None:
         """Store it; returns when it and all before it are stored. Raises NotStored."""
+        ...
+
+    def draft(self, kind: str) -> Heard | None:
+        """Shows the text of the next event while it is written, as events of that type; None when nobody looks."""
         ...
 
 
@@ -179,7 +185,9 @@ class _Run:
     async def _plan(self, step: int) -> Turn:
         started = time.monotonic()
         pinned = self._versions.get(Role.PLANNER)
-        reply = await self._roles.plan(self._job.run_id, self._trajectory, self._deadline, pinned)
+        reply = await self._roles.plan(
+            self._job.run_id, self._trajectory, self._deadline, pinned, self._log.draft(PLAN_DELTA)
+        )
         self._versions[Role.PLANNER] = reply.version
         seconds = time.monotonic() - started
         self._log.note(Planned(step=step, plan=reply.plan, version=reply.version, usage=reply.usage, seconds=seconds))
@@ -276,7 +284,9 @@ class _Run:
 
     async def _summarize(self) -> RunCompleted:
         started = time.monotonic()
-        reply = await self._roles.summarize(self._job.run_id, self._trajectory, self._deadline)
+        reply = await self._roles.summarize(
+            self._job.run_id, self._trajectory, self._deadline, self._log.draft(ANSWER_DELTA)
+        )
         return RunCompleted(
             outcome=Outcome.ANSWERED,
             answer=reply.answer,

@@ -22,7 +22,7 @@ from umi.errors import (
 )
 from umi.roles import Role
 from umi.trajectory import Trajectory
-from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleReply, RoleRequest, SummaryReply
+from umi.wire import ROLE_PATHS, CallReply, Heard, PlanReply, RoleReply, RoleRequest, SummaryReply
 
 Reply = TypeVar("Reply", bound=RoleReply)
 _PAUSE, _LONGEST_PAUSE = 0.2, 2.0
@@ -52,21 +52,31 @@ class Roles:
         self._replicas = {role: Replicas(url, look) for role, url in urls.items()}
         self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
 
-    async def plan(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> PlanReply:
+    async def plan(
+        self,
+        run_id: str,
+        trajectory: Trajectory,
+        deadline: float,
+        version: str | None = None,
+        heard: Heard | None = None,
+    ) -> PlanReply:
         """The planner's turn. `deadline` is a time of the event loop's clock, `version` the weights it is to use.
 
+        `heard` is told of the rationale while it is written; when another replica has to be asked, from its beginning.
         Raises RoleUnavailable (out of service for longer than there is patience), RoleOverloaded (it asks to wait
         beyond the deadline), RoleOutputInvalid or ContextOverflow.
         """
-        return await self._ask(Role.PLANNER, PlanReply, run_id, trajectory, deadline, version)
+        return await self._ask(Role.PLANNER, PlanReply, run_id, trajectory, deadline, version, heard)
 
     async def call(self, run_id: str, trajectory: Trajectory, deadline: float, version: str | None = None) -> CallReply:
         """The caller's turn; raises as `plan` does."""
         return await self._ask(Role.CALLER, CallReply, run_id, trajectory, deadline, version)
 
-    async def summarize(self, run_id: str, trajectory: Trajectory, deadline: float) -> SummaryReply:
-        """The summarizer's turn; raises as `plan` does."""
-        return await self._ask(Role.SUMMARIZER, SummaryReply, run_id, trajectory, deadline)
+    async def summarize(
+        self, run_id: str, trajectory: Trajectory, deadline: float, heard: Heard | None = None
+    ) -> SummaryReply:
+        """The summarizer's turn; `heard` is told of the answer, and it raises, as with `plan`."""
+        return await self._ask(Role.SUMMARIZER, SummaryReply, run_id, trajectory, deadline, heard=heard)
 
     async def is_ready(self, role: Role) -> str | None:
         """None when a replica is ready, or why the role cannot be used now."""
@@ -91,6 +101,7 @@ class Roles:
         trajectory: Trajectory,
         deadline: float,
         version: str | None = None,
+        heard: Heard | None = None,
     ) -> Reply:
         body = RoleRequest(run_id=run_id, trajectory=trajectory, version=version).model_dump_json()
         clock, replicas = asyncio.get_running_loop().time, self._replicas[role]
@@ -99,7 +110,7 @@ class Roles:
             replica = await replicas.any(run_id)
             try:
                 with self._metrics.role(role), tracing.role(role, version) as answered:
-                    reply = kind.model_validate_json((await self._post(role, replica, run_id, body)).body)
+                    reply = kind.model_validate_json((await self._post(role, replica, run_id, body, heard)).body)
                     answered(reply)
                     self._metrics.answered(role, reply.usage)
                     return reply
@@ -124,10 +135,10 @@ class Roles:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _post(self, role: Role, replica: str, run_id: str, body: str) -> Answer:
+    async def _post(self, role: Role, replica: str, run_id: str, body: str, heard: Heard | None) -> Answer:
         headers = {**self._headers, _SESSION: run_id, **tracing.headers()}
         try:
-            response = await self._client.post(replica + ROLE_PATHS[role], content=body, headers=headers)
+            response = await self._client.post(replica + ROLE_PATHS[role], body, headers, heard)
         except SEND_ERRORS as error:
             raise RoleUnavailable(role, f"not reachable at {replica} ({error or type(error).__name__})") from error
         if response.status == 200:

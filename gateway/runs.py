@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.deltas import Draft
 from gateway.events import Approval, Event, Outcome, Payload, RequiresAction, RunCompleted, RunCreated
 from gateway.loop import Job, Loop
 from gateway.metrics import Metrics
@@ -28,6 +29,7 @@ from gateway.tools.toolsets import Registry
 from gateway.tracing import RunSpan
 from gateway.turns import Turns
 from umi import logs
+from umi.wire import Heard
 
 _log = logging.getLogger("umi.gateway")
 _MOMENT = 0.5
@@ -84,11 +86,13 @@ class Runs:
         claim: Claim | None = None,
         catalogue: Catalogue | None = None,
         webhook: str | None = None,
+        is_watched: bool = False,
     ) -> str:
         """Begin a run for whoever has `key` and return its id; its first event is stored by then.
 
         More tools may come from `catalogue` when the planner misses one; without it, `tools` are all there is.
-        `webhook` is the URL that is told of the run's end.
+        `webhook` is the URL that is told of the run's end. `is_watched`: somebody will read its texts while they are
+        written.
         With a claim that was made before, nothing begins: the id is that of the run it was made for. Raises Conflict
         when that claim was for another request, and TooMany when the key's limits leave no room.
         """
@@ -112,7 +116,7 @@ class Runs:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
         job = Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue)
-        self._begin(job, key.tenant, span, [first])
+        self._begin(job, key.tenant, span, [first], is_watched=is_watched)
         return run_id
 
     async def settled(self, run_id: str) -> list[Event]:
@@ -222,8 +226,16 @@ class Runs:
         span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
         self._begin(job, run.tenant, span, events, past_of(job.trajectory, events))
 
-    def _begin(self, job: Job, tenant: str, span: RunSpan, events: list[Event], past: Past | None = None) -> None:
-        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, events)
+    def _begin(
+        self,
+        job: Job,
+        tenant: str,
+        span: RunSpan,
+        events: list[Event],
+        past: Past | None = None,
+        is_watched: bool = False,
+    ) -> None:
+        log = _Log(job.run_id, self._owner, self._store, self._metrics, span, events, is_watched)
         with logs.bound(run_id=job.run_id, tenant=tenant, trace_id=span.trace_id), span.current():
             task = asyncio.create_task(self._go(job, tenant, log, past), name=f"run {job.run_id}")
             run = self._running[job.run_id] = _Run(job, task, log)
@@ -264,8 +276,16 @@ class _Log:
     """
 
     def __init__(
-        self, run_id: str, owner: str, store: RunStore, metrics: Metrics, span: RunSpan, events: list[Event]
+        self,
+        run_id: str,
+        owner: str,
+        store: RunStore,
+        metrics: Metrics,
+        span: RunSpan,
+        events: list[Event],
+        is_watched: bool = False,
     ) -> None:
+        self._is_watched = is_watched
         self._run_id, self._owner, self._store, self._metrics = run_id, owner, store, metrics
         self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
@@ -295,6 +315,13 @@ class _Log:
         await self.written()
         if self._broken is not None:
             raise self._broken
+
+    def draft(self, kind: str) -> Heard | None:
+        """Shows the text of the next event while it is written, as events of type `kind`; None when nobody looks."""
+        if not self._is_watched and not self._store.is_watched(self._run_id):
+            return None
+        seq = self._next
+        return lambda text: self._store.show(self._run_id, Draft(seq=seq, type=kind, text=text))
 
     async def written(self) -> None:
         """Returns when there is nothing left to be stored."""

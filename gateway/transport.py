@@ -1,11 +1,15 @@
 """How the gateway asks its role services."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import aiohttp
 import httpx
+
+from umi.sse import Parser
+from umi.wire import EVENT_STREAM, Heard, Problem, StreamedTurn
 
 # All that a request can raise, through httpx-aiohttp (gateway/egress) as well: that lets some of aiohttp's errors
 # through as they are (a header line that is too long, for one), and odd host names end in UnicodeError.
@@ -47,17 +51,49 @@ class RoleClient:
         """The whole response. Raises what is in SEND_ERRORS."""
         return await self._send("GET", url)
 
-    async def post(self, url: str, content: str, headers: Mapping[str, str]) -> Answer:
-        """As `get`; cancelling drops the connection."""
-        return await self._send("POST", url, content.encode(), headers)
+    async def post(self, url: str, content: str, headers: Mapping[str, str], heard: Heard | None = None) -> Answer:
+        """As `get`; cancelling drops the connection.
+
+        `heard` is told of the text of a turn while it is written, if the role service can do that. Then it may also
+        raise pydantic's ValidationError.
+        """
+        if heard is not None:
+            headers = {**headers, "accept": EVENT_STREAM}
+        return await self._send("POST", url, content.encode(), headers, heard)
 
     async def _send(
-        self, method: str, url: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        heard: Heard | None = None,
     ) -> Answer:
         assert self._session is not None
         sending = self._session.request(method, url, data=content, headers=headers, allow_redirects=False)
         async with sending as response:
+            if heard is not None and response.content_type == EVENT_STREAM:
+                return await _end_of_turn(response.content, heard)
             return Answer(response.status, response.headers, await response.read())
+
+
+async def _end_of_turn(stream: aiohttp.StreamReader, heard: Heard) -> Answer:
+    """The answer that a streamed turn ends with (services/streaming.py), as if nothing had come before it."""
+    parser, text, answer = Parser(), "", None
+    async for received in stream.iter_any():  # to the very end, so that the connection can be used again
+        for message in parser.feed(received):
+            event = StreamedTurn.model_validate_json(message.data)
+            if event.part is not None:
+                text = text[: event.part.offset] + event.part.text
+                heard(text)
+            elif event.reply is not None:
+                answer = Answer(200, {}, json.dumps(event.reply).encode())
+            elif event.problem is not None:
+                problem = Problem.model_validate(event.problem)
+                answer = Answer(problem.status, {}, json.dumps(event.problem).encode())
+    if answer is None:
+        raise aiohttp.ClientPayloadError("the turn broke off")
+    return answer
 
 
 def is_connect_failure(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from services import streaming, tracing
 from services.disconnect import ClientGone, unless_gone
-from services.engine import Engine, EngineFailure, Heard
+from services.engine import Engine, EngineFailure
 from services.limits import BodyLimit
 from services.metrics import CONTENT_TYPE, Metrics, Outcome
 from services.problems import bad_body, http_error, problem, retry_later
@@ -28,7 +28,7 @@ from umi import logs
 from umi.errors import BadInput, ContextOverflow, RoleOutputInvalid, UmiError
 from umi.manifest import Checkpoint
 from umi.registry import Registry
-from umi.wire import ROLE_PATHS, Difference, Problem, Replica, RoleReply, RoleRequest
+from umi.wire import ROLE_PATHS, Difference, Heard, Problem, Replica, RoleReply, RoleRequest
 
 _log = logging.getLogger("umi.services")
 _CLIENT_CLOSED_REQUEST = 499  # nginx's code; nobody is there to read it, access logs are

@@ -1,14 +1,12 @@
 """What a role service needs from whatever runs its model: the `Engine` protocol and the values it exchanges."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from umi.errors import UmiError
 from umi.manifest import Checkpoint
-
-Heard = Callable[[str], None]
-"""Told the whole text so far, whenever there is more of it. A text may be begun anew."""
+from umi.wire import Heard
 
 
 class EngineFailure(UmiError):

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from services.engine import Heard
 from services.turn import RoleTurns
 from umi.errors import RoleOutputInvalid
 from umi.roles import Turn
 from umi.trajectory import Trajectory
 from umi.trial import Tally
-from umi.wire import PlanReply, RoleReply, SummaryReply
+from umi.wire import Heard, PlanReply, RoleReply, SummaryReply
 
 
 class Held:

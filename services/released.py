@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from services.engine import Engine, EngineFailure, Heard, Replaced
+from services.engine import Engine, EngineFailure, Replaced
 from services.held import Held
 from services.role import RoleBehaviour
 from services.shadow import ShadowTurns
@@ -16,7 +16,7 @@ from umi.manifest import Checkpoint, Kind
 from umi.registry import Registry, served_alone
 from umi.release import Release
 from umi.storage import Stamp
-from umi.wire import Difference, Replica, RoleReply, RoleRequest
+from umi.wire import Difference, Heard, Replica, RoleReply, RoleRequest
 
 _log = logging.getLogger("umi.services")
 _TRY_AGAIN, _TRY_AGAIN_AT_LAST = 5.0, 300.0

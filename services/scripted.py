@@ -8,9 +8,10 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from services.engine import Constraint, EngineFailure, Generation, Heard, Phases, Replaced, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
+from umi.wire import Heard
 
 Script = Callable[[str, Constraint | None, Sampling], str]
 """From prompt, constraint and sampling to the text; `ScriptedEngine.versions` says whose turn it was."""
@@ -121,11 +122,12 @@ class ScriptedEngine:
         written = min(len(words), sampling.max_tokens)
         finished = written == len(words)
         try:
-            for number in range(1, written + 1) if heard else ():
-                await asyncio.sleep(self.seconds_per_token)
-                heard(" ".join(words[:number]))
             if heard is None:
                 await asyncio.sleep(self.seconds_per_token * written)
+            else:
+                for number in range(1, written + 1):
+                    await asyncio.sleep(self.seconds_per_token)
+                    heard(" ".join(words[:number]))
         except asyncio.CancelledError:
             self.aborted.append(prompt)
             raise

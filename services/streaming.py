@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.engine import Heard
-from umi.wire import EVENT_STREAM, Part, RoleReply, StreamedTurn
+from umi.wire import EVENT_STREAM, Heard, Part, RoleReply, StreamedTurn
 
 
 def is_wanted(request: Request) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services import tracing
-from services.engine import Engine, Generation, Heard, Sampling
+from services.engine import Engine, Generation, Sampling
 from services.role import RoleBehaviour
 from umi.context import compress, fit, shortened
 from umi.errors import BadCheckpoint, RoleOutputInvalid
@@ -14,7 +14,7 @@ from umi.manifest import Checkpoint
 from umi.roles import Role, Turn
 from umi.smoke import SmokeCase, cases
 from umi.trajectory import Plan, Step, ToolSpec, Trajectory
-from umi.wire import RoleReply, Usage
+from umi.wire import Heard, RoleReply, Usage
 
 _TOLERANCE = 0.5
 """Nats by which a token of a smoke case may be less likely than the likeliest: other hardware rounds differently."""

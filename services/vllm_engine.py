@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services import room
-from services.engine import Constraint, EngineFailure, Generation, Heard, Phases, Replaced, Sampling
+from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
 from umi.tracing import is_on
+from umi.wire import Heard
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest

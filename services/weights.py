@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from services.engine import Engine, Heard
+from services.engine import Engine
 from services.role import RoleBehaviour
 from services.turn import RoleTurns
 from umi.manifest import Checkpoint
-from umi.wire import Difference, Replica, RoleReply, RoleRequest
+from umi.wire import Difference, Heard, Replica, RoleReply, RoleRequest
 
 
 class Weights(Protocol):

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Body, FastAPI, Response
+from fastapi import Body, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from starlette.types import ASGIApp
 
+from services import streaming
 from services.problems import problem
 from umi.roles import Role, Turn
 from umi.trajectory import Call, Plan
-from umi.wire import ROLE_PATHS, CallReply, PlanReply, RoleRequest, SummaryReply, Usage
+from umi.wire import ROLE_PATHS, CallReply, Heard, PlanReply, RoleReply, RoleRequest, SummaryReply, Usage
 
 USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3, seconds=0.01)
 
@@ -80,7 +81,8 @@ class Script:
     """What the roles answer: the step's number picks plan and call, the last ones repeat.
 
     `failures` are answered first, one per request to its role; `delays` are seconds before every answer of a role.
-    The planner gives up until the tool `wants` is offered.
+    The planner gives up until the tool `wants` is offered. With `seconds_per_word`, rationales and answers are told
+    word by word to whoever reads them so; each of `stumbles` is begun in place of one of a role, and breaks off.
     """
 
     calls: list[Call] = field(default_factory=list[Call])
@@ -92,6 +94,10 @@ class Script:
     delays: dict[Role, float] = field(default_factory=dict[Role, float])
     requests: list[tuple[Role, RoleRequest]] = field(default_factory=list[tuple[Role, RoleRequest]])
     cancelled: list[Role] = field(default_factory=list[Role])
+    seconds_per_word: float | None = None
+    stumbles: list[tuple[Role, str]] = field(default_factory=list[tuple[Role, str]])
+    told: list[Role] = field(default_factory=list[Role])
+    """Whose texts were told word by word."""
 
     def reset(self) -> None:
         """Forget everything, also for an app that is being served."""
@@ -102,6 +108,26 @@ class Script:
         if self.plans is not None:
             return self.plans[min(step, len(self.plans) - 1)]
         return plan(Turn.CALLER if step < len(self.calls) else Turn.CONCLUSION)
+
+    async def tell(self, request: Request, role: Role, text: str, reply: RoleReply) -> Response | RoleReply:
+        """The reply, after its text's words if the client reads them."""
+        seconds = self.seconds_per_word
+        if seconds is None or not streaming.is_wanted(request):
+            return reply
+
+        async def turn(heard: Heard) -> RoleReply:
+            self.told.append(role)
+            begun = next((each for each in self.stumbles if each[0] is role), None)
+            words = (begun[1] if begun else text).split(" ")
+            for count in range(1, len(words) + 1):
+                heard(" ".join(words[:count]))
+                await asyncio.sleep(seconds)
+            if begun is not None:
+                self.stumbles.remove(begun)
+                raise ConnectionResetError("the script stumbles")
+            return reply
+
+        return await streaming.streamed(turn)
 
     def app(self) -> FastAPI:
         """One app that serves all three roles."""
@@ -121,13 +147,14 @@ class Script:
             return None
 
         @app.post(ROLE_PATHS[Role.PLANNER], response_model=PlanReply)
-        async def answer_plan(request: RoleRequest) -> Any:
+        async def answer_plan(http: Request, request: RoleRequest) -> Any:
             failure = await begin(Role.PLANNER, request)
             offered = {tool.name for tool in request.trajectory.tools}
             made = self.plan_at(len(request.trajectory.steps))
             if self.wants and self.wants not in offered:
                 made = plan(Turn.GIVE_UP, f"To go on, use {self.wants}.")
-            return failure or PlanReply(version=self.version, usage=USAGE, plan=made)
+            reply = PlanReply(version=self.version, usage=USAGE, plan=made)
+            return failure or await self.tell(http, Role.PLANNER, made.rationale, reply)
 
         @app.post(ROLE_PATHS[Role.CALLER], response_model=CallReply)
         async def answer_call(request: RoleRequest) -> Any:
@@ -136,9 +163,10 @@ class Script:
             return failure or CallReply(version=self.version, usage=USAGE, call=made)
 
         @app.post(ROLE_PATHS[Role.SUMMARIZER], response_model=SummaryReply)
-        async def answer_summary(request: RoleRequest) -> Any:
+        async def answer_summary(http: Request, request: RoleRequest) -> Any:
             failure = await begin(Role.SUMMARIZER, request)
-            return failure or SummaryReply(version=self.version, usage=USAGE, answer=self.answer)
+            reply = SummaryReply(version=self.version, usage=USAGE, answer=self.answer)
+            return failure or await self.tell(http, Role.SUMMARIZER, self.answer, reply)
 
         @app.get("/readyz")
         async def ready() -> dict[str, str]:

@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
+@dataclass(frozen=True)
+class Message:
+    """A message's data, and the last `id` that it or one before it had."""
+
+    data: str
+    id: str = ""
+
+
 class Parser:
-    """Takes a stream's bytes in any pieces and gives the data of each message that is whole.
+    """Takes a stream's bytes in any pieces and gives each message that is whole.
 
     What a broken connection leaves behind is dropped with the parser: only an empty line ends a message. Comments and
     other fields are skipped; the data itself says what is needed.
@@ -16,8 +25,9 @@ class Parser:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[str] = []
+        self._id = ""
 
-    def feed(self, received: bytes) -> Iterator[str]:
+    def feed(self, received: bytes) -> Iterator[Message]:
         """The messages that end in `received`."""
         held = self._rest + received
         whole = len(held) - 1 if held.endswith(b"\r") else len(held)  # a line feed may follow in the next piece
@@ -27,7 +37,7 @@ class Parser:
             if line:
                 self._take(line)
             elif self._data:
-                yield "\n".join(self._data)
+                yield Message("\n".join(self._data), self._id)
                 self._data.clear()
         self._rest = held[start:]
 
@@ -35,3 +45,5 @@ class Parser:
         name, _, value = line.partition(":")
         if name == "data":
             self._data.append(value.removeprefix(" "))
+        elif name == "id":
+            self._id = value.removeprefix(" ")

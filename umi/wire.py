@@ -1,5 +1,6 @@
 """Bodies that travel between the gateway and the role services."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -62,6 +63,10 @@ class SummaryReply(RoleReply):
     """The summarizer's answer."""
 
     answer: str
+
+
+Heard = Callable[[str], None]
+"""Told the whole of a text so far, whenever there is more of it. The text may be begun anew."""
 
 
 class Part(Frozen):

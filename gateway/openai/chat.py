@@ -23,7 +23,7 @@ async def complete(body: ChatBody, gateway: Current, key: Asker) -> Response:
     """Run the conversation's query to its end; a client that leaves does not end it."""
     models.check(body.model)
     body.check(IGNORED, REFUSED)
-    run_id = await runs.begin(gateway, key, fold(body.conversation, "messages"), body.options)
+    run_id = await runs.begin(gateway, key, fold(body.conversation, "messages"), body.options, bool(body.stream))
     if body.stream:
         return runs.stream(gateway, run_id, Chunks(body.with_usage).frames)
     view = await runs.finish(gateway, run_id)

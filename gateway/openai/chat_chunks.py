@@ -1,18 +1,20 @@
 """A run's events as the chunks of a chat completion.
 
-The role comes first, then a chunk without text for each plan, call and observation, then the answer, then the finish
-reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then `[DONE]`. A run
-that waits for approval ends its stream like that too, with a statement in place of the answer.
+The role comes first, then a chunk without text for each plan, call and observation, then the answer while it is
+written, then the finish reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then
+`[DONE]`. A run that waits for approval ends its stream like that too, with a statement in place of the answer.
 """
 
 from collections.abc import Iterator
 
+from gateway.deltas import ANSWER_DELTA, Delta
 from gateway.events import Event, RequiresAction, RunCompleted, RunCreated
 from gateway.openai.bodies import MODEL
 from gateway.openai.chat_results import completion_id, finish_reason, usage_of
 from gateway.openai.endings import extension, text_of
 from gateway.openai.errors import error_of
 from gateway.openai.runs import frame
+from gateway.openai.spoken import Spoken
 from gateway.views import fold
 from umi.trajectory import JsonObject
 
@@ -23,9 +25,14 @@ class Chunks:
     def __init__(self, with_usage: bool) -> None:
         self._with_usage = with_usage
         self._events: list[Event] = []
+        self._answer = Spoken()
 
-    def frames(self, event: Event) -> Iterator[str]:
+    def frames(self, event: Event | Delta) -> Iterator[str]:
         """The frames that `event` adds."""
+        if isinstance(event, Delta):
+            if event.type == ANSWER_DELTA and (text := self._answer.more(event.data)):
+                yield self._chunk({"content": text})
+            return
         self._events.append(event)
         if event.type == RunCompleted.type:
             yield from self._end()
@@ -41,7 +48,8 @@ class Chunks:
         if view.problem is not None:
             yield frame(error_of(view.problem.model_dump(mode="json")))
             return
-        yield self._chunk({"content": text_of(view)})
+        if text := self._answer.rest(text_of(view)):
+            yield self._chunk({"content": text})
         yield self._chunk({}, extension(view), finish_reason(view))
         if self._with_usage:
             yield frame({**self._base(), "choices": [], "usage": usage_of(view)})

@@ -42,7 +42,7 @@ async def respond(body: ResponseBody, gateway: Current, key: Asker) -> Response:
     else:
         earlier = await _earlier(gateway, key, body.previous_response_id)
         whole = conversation([*earlier.said, *body.said], earlier.left_out)
-        run_id = await runs.begin(gateway, key, fold(whole, "input"), body.options)
+        run_id = await runs.begin(gateway, key, fold(whole, "input"), body.options, bool(body.stream))
     asked = Asked(body.instructions, body.previous_response_id, body.metadata, bool(body.background))
     if body.stream:
         return runs.stream(gateway, run_id, Sequence(asked, decided=decided).frames, decided)

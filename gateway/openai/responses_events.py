@@ -1,12 +1,14 @@
 """A run's events as the event sequence of a response.
 
 Each event of the run adds the same events with the same sequence numbers whenever it is read, so a stream that broke
-off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`. An approval request completes the
+off is taken up again with `GET /v1/responses/{id}?stream=true&starting_after=N`. The answer comes while it is written,
+in parts of any size: each character takes a number, and a part has its last one's. An approval request completes the
 sequence; the decision begins it anew, with the next number.
 """
 
 from collections.abc import Iterator
 
+from gateway.deltas import ANSWER_DELTA, Delta
 from gateway.events import (
     Approval,
     Called,
@@ -19,6 +21,7 @@ from gateway.events import (
     Sending,
     ToolOutcome,
 )
+from gateway.openai.endings import text_of
 from gateway.openai.responses_results import (
     Asked,
     approval_item,
@@ -29,8 +32,11 @@ from gateway.openai.responses_results import (
     response_of,
 )
 from gateway.openai.runs import frame
+from gateway.openai.spoken import Spoken
 from gateway.views import fold
 from umi.trajectory import JsonObject
+
+_TEXT = "response.output_text.delta"
 
 
 class Sequence:
@@ -47,14 +53,27 @@ class Sequence:
         self._called: Called | None = None
         self._open = False
         """Whether that call's item is there, the newest, and its observation has not come yet."""
+        self._answer = Spoken()
+        self._place: JsonObject | None = None
+        """Of the message, once it has been begun."""
 
-    def frames(self, event: Event) -> Iterator[str]:
+    def frames(self, event: Event | Delta) -> Iterator[str]:
         """The frames that `event` adds."""
-        self._events.append(event)
-        for kind, data in self._of(event):
-            self._number += 1
+        if not isinstance(event, Delta):
+            self._events.append(event)
+        for kind, data in self._of_delta(event) if isinstance(event, Delta) else self._of(event):
+            before = self._number
+            self._number += len(data["delta"]) if kind == _TEXT else 1
+            if kind == _TEXT:
+                data["delta"] = data["delta"][max(0, self._after - before) :]
             if self._number > self._after and event.seq >= self._decided:
                 yield frame({"type": kind, "sequence_number": self._number, **data}, kind)
+
+    def _of_delta(self, delta: Delta) -> Iterator[tuple[str, JsonObject]]:
+        if delta.type == ANSWER_DELTA and (text := self._answer.more(delta.data)):
+            if self._place is None:
+                yield from self._begin_message()
+            yield self._text(text)
 
     def _of(self, event: Event) -> Iterator[tuple[str, JsonObject]]:
         match event.payload:
@@ -115,22 +134,33 @@ class Sequence:
             yield from self._observed(None, None)
         response = self._response()
         if response["status"] == "completed":
-            yield from self._message(message_item(fold(self._events)))
+            yield from self._end_message(text_of(fold(self._events)))
+        else:  # a reader may have seen more numbers than it takes without the message that was begun
+            self._number = max(self._number, self._after)
         yield f"response.{response['status']}", {"response": response}
 
-    def _message(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    def _begin_message(self) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1
-        part: JsonObject = item["content"][0]
-        text = part["text"]
-        whole = {"output_index": self._index}
-        place = {**whole, "item_id": item["id"], "content_index": 0}
+        item = message_item(self._events[0].run_id, "")
+        self._place = {"output_index": self._index, "item_id": item["id"], "content_index": 0}
         started = {**item, "status": "in_progress", "content": []}
-        yield "response.output_item.added", {**whole, "item": started}
-        yield "response.content_part.added", {**place, "part": {**part, "text": ""}}
-        yield "response.output_text.delta", {**place, "delta": text, "logprobs": []}
-        yield "response.output_text.done", {**place, "text": text, "logprobs": []}
-        yield "response.content_part.done", {**place, "part": part}
-        yield "response.output_item.done", {**whole, "item": item}
+        yield "response.output_item.added", {"output_index": self._index, "item": started}
+        yield "response.content_part.added", {**self._place, "part": item["content"][0]}
+
+    def _text(self, text: str) -> tuple[str, JsonObject]:
+        assert self._place is not None
+        return _TEXT, {**self._place, "delta": text, "logprobs": []}
+
+    def _end_message(self, text: str) -> Iterator[tuple[str, JsonObject]]:
+        if self._place is None:
+            yield from self._begin_message()
+        assert self._place is not None
+        if rest := self._answer.rest(text):
+            yield self._text(rest)
+        item = message_item(self._events[0].run_id, text)
+        yield "response.output_text.done", {**self._place, "text": text, "logprobs": []}
+        yield "response.content_part.done", {**self._place, "part": item["content"][0]}
+        yield "response.output_item.done", {"output_index": self._index, "item": item}
 
     def _response(self) -> JsonObject:
         return response_of(fold(self._events), self._asked)

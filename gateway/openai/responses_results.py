@@ -76,11 +76,11 @@ def call_status(outcome: ToolOutcome | None) -> str:
     return "completed" if outcome is ToolOutcome.OK else "failed"
 
 
-def message_item(view: RunView) -> JsonObject:
+def message_item(run_id: str, text: str) -> JsonObject:
     """The answer, or the statement that there is none."""
-    part = {"type": "output_text", "text": text_of(view), "annotations": [], "logprobs": []}
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     return {
-        "id": f"msg_{view.run_id}",
+        "id": f"msg_{run_id}",
         "type": "message",
         "role": "assistant",
         "status": "completed",
@@ -108,7 +108,7 @@ def response_of(view: RunView, asked: Asked) -> JsonObject:
         "status": status,
         "background": asked.background,
         "model": MODEL,
-        "output": [*items, message_item(view)] if answers else items,
+        "output": [*items, message_item(view.run_id, text_of(view))] if answers else items,
         "error": problem and {"code": "server_error", "message": problem["message"]},
         "incomplete_details": None,
         "instructions": asked.instructions,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from fastapi.responses import StreamingResponse
 
+from gateway.deltas import Delta
 from gateway.events import Approval, Event, RequiresAction
 from gateway.openai.bodies import Options
 from gateway.parts import Gateway
@@ -16,8 +17,11 @@ from umi.trajectory import JsonObject
 from umi.wire import RUN_ID
 
 
-async def begin(gateway: Gateway, key: Key, query: str, options: Options) -> str:
-    """Begin a run and return its id. Raises BadInput when there is no tool to offer."""
+async def begin(gateway: Gateway, key: Key, query: str, options: Options, is_watched: bool = False) -> str:
+    """Begin a run and return its id; `is_watched`: its answer is read while it is written.
+
+    Raises BadInput when there is no tool to offer.
+    """
     catalogue = gateway.registry.catalogue(key.tenant)
     try:
         tools = await catalogue.offer(query, options.tools, gateway.settings.max_offered)
@@ -26,7 +30,9 @@ async def begin(gateway: Gateway, key: Key, query: str, options: Options) -> str
     if not tools:
         raise BadInput("no tools to offer: register a toolset first, or name at least one tool", "umi.tools")
     more = catalogue if options.tools is None else None
-    return await gateway.runs.start(key, query, tools, options.max_steps, options.deadline_seconds, catalogue=more)
+    return await gateway.runs.start(
+        key, query, tools, options.max_steps, options.deadline_seconds, catalogue=more, is_watched=is_watched
+    )
 
 
 async def look(gateway: Gateway, key: Key, run_id: str) -> RunView | None:
@@ -49,16 +55,18 @@ async def decided(gateway: Gateway, run_id: str) -> int:
 
 
 def stream(
-    gateway: Gateway, run_id: str, frames: Callable[[Event], Iterable[str]], decided: int = 0
+    gateway: Gateway, run_id: str, frames: Callable[[Event | Delta], Iterable[str]], decided: int = 0
 ) -> StreamingResponse:
-    """The response that sends the `frames` of each of the run's events, from the first to the last.
+    """The response that sends the `frames` of each of the run's events, from the first to the last, and of texts.
 
     It also ends when the run waits for approval: OpenAI's clients answer that in a request of its own. What was waited
     for before the event number `decided` is past.
     """
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(
-        _frames(gateway.store.runs.follow(run_id), frames, decided), media_type="text/event-stream", headers=headers
+        _frames(gateway.store.runs.follow_closely(run_id), frames, decided),
+        media_type="text/event-stream",
+        headers=headers,
     )
 
 
@@ -69,7 +77,7 @@ def frame(data: JsonObject, event: str | None = None) -> str:
 
 
 async def _frames(
-    events: AsyncIterator[Event | None], frames: Callable[[Event], Iterable[str]], decided: int
+    events: AsyncIterator[Event | Delta | None], frames: Callable[[Event | Delta], Iterable[str]], decided: int
 ) -> AsyncIterator[str]:
     async for event in events:
         if event is None:

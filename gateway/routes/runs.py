@@ -9,6 +9,7 @@ from gateway import accounts
 from gateway.accounts import Asker
 from gateway.bodies import ApprovalBody, QueryBody, RunList
 from gateway.cursors import cursor_of, position
+from gateway.deltas import POSITION, Position
 from gateway.described import EVENTS
 from gateway.events import Approval, Outcome, RunStatus
 from gateway.parts import Current, Gateway
@@ -52,10 +53,10 @@ async def ask(
     more = catalogue if body.tools is None else None
     webhook = await gateway.webhooks.checked(key.tenant, str(body.webhook.url)) if body.webhook else None
     run_id = await gateway.runs.start(
-        key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more, webhook
+        key, body.query, tools, body.max_steps, body.deadline_seconds, claim, more, webhook, body.stream
     )
     if body.stream:
-        return stream(gateway.store.runs.follow(run_id))
+        return stream(gateway.store.runs.follow_closely(run_id))
     view = await _view(gateway, key, run_id) if body.background else fold(await gateway.runs.settled(run_id))
     if body.background or (view.outcome is None and view.asked_a_person):
         return _shown(view, 202, {"location": f"/v1/runs/{run_id}"})
@@ -130,19 +131,20 @@ async def events(
     run_id: RunId,
     gateway: Current,
     key: Asker,
-    after: Annotated[int, Query(ge=-1, description="Begin after the event of this id.")] = -1,
-    last_event_id: Annotated[int | None, Header(ge=-1)] = None,
+    after: Annotated[int, Query(ge=-1, le=10**9, description="Begin after the event of this number.")] = -1,
+    last_event_id: Annotated[str | None, Header(pattern=POSITION)] = None,
 ) -> Response:
     """A run's events as server-sent events: those stored, then those to come, up to `run.completed`.
 
+    The texts of a plan and of an answer come in parts while they are written: `plan.delta`, `answer.delta`.
     204 when there is nothing left to come, so that a browser's EventSource does not ask again and again.
     """
     if not (found := await gateway.store.runs.events_of(key.tenant, run_id)):
         raise NotFound(f"there is no run {run_id!r}", "run_id")
-    begin = after if last_event_id is None else last_event_id
-    if found[-1].is_last and begin >= found[-1].seq:
+    begin = Position(after=after) if last_event_id is None else Position.parse(last_event_id)
+    if found[-1].is_last and begin.after >= found[-1].seq:
         return Response(status_code=204)
-    return stream(gateway.store.runs.follow(run_id, begin))
+    return stream(gateway.store.runs.follow_closely(run_id, begin))
 
 
 def _shown(view: RunView, status: int = 200, headers: dict[str, str] | None = None) -> Response:

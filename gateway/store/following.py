@@ -3,7 +3,7 @@ database; for runs that go on in another gateway one query every moment asks how
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Self
 from weakref import WeakValueDictionary
@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.deltas import Delta, Draft, Position, finished, next_delta
 from gateway.events import Event
 from gateway.store import tables
 from gateway.store.database import Database
@@ -27,6 +28,8 @@ class Tail:
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.events = list(events)
+        self.draft: Draft | None = None
+        """What has been written of the next event's text."""
         self.is_whole = True
         """Whether nothing may have been stored that is not here."""
 
@@ -37,10 +40,10 @@ class Tail:
 
 
 class Follower:
-    """One who waits for events of a run."""
+    """One who waits for events of a run; one who follows closely, for texts that are being written as well."""
 
-    def __init__(self, tail: Callable[[], Tail | None]) -> None:
-        self.after = -1
+    def __init__(self, tail: Callable[[], Tail | None], closely: bool) -> None:
+        self.after, self.closely = -1, closely
         self._more = asyncio.Event()
         self._find_tail, self._tail = tail, None
 
@@ -49,6 +52,11 @@ class Follower:
         self.after = after
         self._more.clear()
         self._tail = self._find_tail()  # held, so that a run that is over by the next look is still there to be read
+
+    @property
+    def draft(self) -> Draft | None:
+        """The text that is being written, for one who follows closely."""
+        return self._tail.draft if self._tail is not None and self.closely else None
 
     def wake(self) -> None:
         """There may be more."""
@@ -83,10 +91,38 @@ class Following:
         self._looking.cancel()
         await asyncio.gather(self._looking, return_exceptions=True)
 
+    async def follow(
+        self,
+        run_id: str,
+        read: Callable[[int], Awaitable[list[Event]]],
+        position: Position,
+        patience: float,
+        closely: bool,
+    ) -> AsyncIterator[Event | Delta | None]:
+        """The run's events beyond `position`, up to its last one; None after every `patience` seconds of silence.
+
+        `read` finds those stored after a number. One who follows closely gets texts in parts while they are written
+        here; one that was begun is completed before its event.
+        """
+        with self._of(run_id, closely) as follower:
+            while True:
+                follower.seen(position.after)  # before reading, so that nothing appended in between is missed
+                for event in await read(position.after):
+                    if position.characters and (delta := next_delta(run_id, finished(event), position)):
+                        yield delta
+                    position = Position(after=event.seq)
+                    yield event
+                    if event.is_last:
+                        return
+                if delta := next_delta(run_id, follower.draft, position):
+                    position = delta.position
+                    yield delta
+                if not await follower.wait(position.after, patience):
+                    yield None
+
     @contextmanager
-    def of(self, run_id: str) -> Generator[Follower]:
-        """A follower of a run."""
-        follower = Follower(lambda: self.tail(run_id))
+    def _of(self, run_id: str, closely: bool) -> Generator[Follower]:
+        follower = Follower(lambda: self.tail(run_id), closely)
         self._followers.setdefault(run_id, set()).add(follower)
         try:
             yield follower
@@ -110,6 +146,18 @@ class Following:
         """The run's events, if they need not be read."""
         tail = self._tails.get(run_id)
         return tail if tail is not None and tail.is_whole else None
+
+    def is_watched(self, run_id: str) -> bool:
+        """Whether somebody follows the run closely."""
+        return any(follower.closely for follower in self._followers.get(run_id, ()))
+
+    def show(self, run_id: str, draft: Draft) -> None:
+        """More has been written of a text, here."""
+        if tail := self.tail(run_id):
+            tail.draft = draft
+            for follower in self._followers.get(run_id, ()):
+                if follower.closely:
+                    follower.wake()
 
     def tell(self, event: Event) -> None:
         """The event was appended, here."""

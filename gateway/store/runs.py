@@ -9,6 +9,7 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.deltas import START, Delta, Draft, Position
 from gateway.events import Approval, Event, Outcome, RequiresAction, RunStatus
 from gateway.problems import NotStored
 from gateway.store import tables
@@ -233,16 +234,26 @@ class RunStore:
 
         What another gateway appends is seen as well, a moment later.
         """
-        with self._following.of(run_id) as follower:
-            while True:
-                follower.seen(after)  # before reading, so that nothing appended in between is missed
-                for event in await self.events(run_id, after):
-                    after = event.seq
-                    yield event
-                    if event.is_last:
-                        return
-                if not await follower.wait(after, patience):
-                    yield None
+        async for found in self._follow(run_id, Position(after=after), patience, closely=False):
+            if not isinstance(found, Delta):
+                yield found
+
+    def follow_closely(self, run_id: str, position: Position = START) -> AsyncIterator[Event | Delta | None]:
+        """As `follow`, and the parts of texts that are written here meanwhile."""
+        return self._follow(run_id, position, 10.0, closely=True)
+
+    def _follow(
+        self, run_id: str, position: Position, patience: float, closely: bool
+    ) -> AsyncIterator[Event | Delta | None]:
+        return self._following.follow(run_id, lambda after: self.events(run_id, after), position, patience, closely)
+
+    def is_watched(self, run_id: str) -> bool:
+        """Whether somebody here follows the run closely."""
+        return self._following.is_watched(run_id)
+
+    def show(self, run_id: str, draft: Draft) -> None:
+        """Tell them of the text that is being written in a run that goes on here."""
+        self._following.show(run_id, draft)
 
     async def outcome(self, run_id: str) -> Outcome | None:
         """How a run ended; None for one that goes on, or is not there."""

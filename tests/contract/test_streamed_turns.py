@@ -31,7 +31,7 @@ async def told(client: httpx.AsyncClient, behaviour: RoleBehaviour, *steps: Step
     path, accept = ROLE_PATHS[behaviour.role], {"accept": EVENT_STREAM}
     response = await client.post(path, json=body(*steps), headers=accept)
     assert response.headers["content-type"].startswith(EVENT_STREAM)
-    return [json.loads(data) for data in Parser().feed(response.content)]
+    return [json.loads(message.data) for message in Parser().feed(response.content)]
 
 
 def joined(events: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from umi.client import NotConnected, NotFound, NotUnderstood, Patience, RunFailed, TooMany, Unavailable, requests
 from umi.client.flows import Broken, Emit, End, Pause, Read, Reply, Send, advance, exchange, follow
-from umi.sse import Parser
+from umi.sse import Message, Parser
 
 PATIENCE = Patience(retries=2, resume_seconds=3.0)
 
@@ -130,7 +130,7 @@ def test_messages_are_read_whatever_pieces_they_come_in(size: int) -> None:
     sent = ": hello\r\n\r\nid: 1\r\ndata: ä\r\ndata:b\r\n\r\nevent: x\n\ndata: c\n\ndata: lost".encode()
     parser = Parser()
     pieces = [sent[first : first + size] for first in range(0, len(sent), size)]
-    assert [text for piece in pieces for text in parser.feed(piece)] == ["ä\nb", "c"]
+    assert [text for piece in pieces for text in parser.feed(piece)] == [Message("ä\nb", "1"), Message("c", "1")]
 
 
 @pytest.mark.parametrize("run_id", ["", ".", ".."])

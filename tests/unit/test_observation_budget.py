@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.engine import Constraint, Generation, Heard, Phases, Sampling
+from services.engine import Constraint, Generation, Phases, Sampling
 from services.planner import PLANNER
 from services.scripted import ScriptedEngine
 from services.turn import RoleTurns
@@ -19,6 +19,7 @@ from training.settings import PRESETS
 from umi.prompt import WHOLE_STEP_TEMPLATE, PromptTemplate
 from umi.roles import Turn
 from umi.trajectory import Call, Plan, Step, ToolSpec, Trajectory
+from umi.wire import Heard
 
 BUDGET = 64
 LONG = [

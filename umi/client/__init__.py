@@ -13,7 +13,7 @@ repeated and what is resumed.
     requests.py   every endpoint, as a description of a request     flows.py      repeating and resuming, without I/O
     sync.py       Client: takes a flow's steps over httpx           results.py    what is answered
     aio.py        AsyncClient, the same                             events.py     what happens in a run
-    errors.py     the errors, in one tree                           sse.py        reading server-sent events
+    errors.py     the errors, in one tree
 """
 
 try:
@@ -36,7 +36,7 @@ from umi.client.errors import (
     Unauthorized,
     Unavailable,
 )
-from umi.client.events import Event
+from umi.client.events import AnswerDelta, Event, PlanDelta
 from umi.client.flows import Patience
 from umi.client.results import (
     Model,
@@ -54,6 +54,7 @@ from umi.client.sync import Client, Stream
 del _httpx
 
 __all__ = [
+    "AnswerDelta",
     "AsyncClient",
     "AsyncStream",
     "BadRequest",
@@ -67,6 +68,7 @@ __all__ = [
     "NotFound",
     "NotUnderstood",
     "Patience",
+    "PlanDelta",
     "Refused",
     "RegisteredToolset",
     "Run",

@@ -113,6 +113,23 @@ class Observed(Payload):
     seconds: float = 0.0
 
 
+class PlanDelta(Payload):
+    """A part of a plan's rationale while that is written: up to `offset`, in characters, what came before stays, and
+    goes on as `text`. At 0 it begins anew. The plan, the event of the same number, follows whole."""
+
+    type: ClassVar[str] = "plan.delta"
+    offset: int
+    text: str
+
+
+class AnswerDelta(Payload):
+    """A part of the answer while that is written, as in `PlanDelta`; `run.completed` follows with the whole."""
+
+    type: ClassVar[str] = "answer.delta"
+    offset: int
+    text: str
+
+
 class RunCompleted(Payload):
     """The end. Version, usage and `summarize_seconds` belong to the summarizer, if it had its turn."""
 
@@ -127,7 +144,8 @@ class RunCompleted(Payload):
 
 
 _KINDS = (RunCreated, Planned, Offered, Called, RequiresAction, Approval, Sending, Observed, RunCompleted)
-PAYLOADS: dict[str, type[Payload]] = {kind.type: kind for kind in _KINDS}
+_PARTS = (PlanDelta, AnswerDelta)
+PAYLOADS: dict[str, type[Payload]] = {kind.type: kind for kind in (*_KINDS, *_PARTS)}
 
 
 class _Entry(Result):
@@ -139,13 +157,21 @@ class _Entry(Result):
 
 
 class Event(Result):
-    """One entry of a run's log. `seq` counts from 0 without gaps, `at` is seconds since the epoch."""
+    """One entry of a run's log. `seq` counts from 0 without gaps, `at` is seconds since the epoch.
+
+    A part of a text has the number of the entry that will hold the whole.
+    """
 
     run_id: str
     seq: int
     type: str
     at: float
     data: SerializeAsAny[Payload]
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a text that is being written, and not in the log."""
+        return isinstance(self.data, _PARTS)
 
     @property
     def is_last(self) -> bool:

@@ -131,7 +131,7 @@ def follow(first: Request[None], patience: Patience) -> Flow[None]:
         place.waited += seconds
         yield Pause(seconds)
         if place.run_id is not None:
-            request = requests.events(place.run_id, after=place.seen)
+            request = requests.events(place.run_id, after=place.mark)
 
 
 @dataclass
@@ -140,6 +140,9 @@ class _Place:
 
     run_id: str | None = None
     seen: int = -1
+    """The number of the newest event."""
+    mark: int | str = -1
+    """Where the gateway goes on: what it gave as the newest message's id."""
     tried: int = 0
     waited: float = 0.0
 
@@ -156,11 +159,13 @@ def _listen(request: Request[None], place: _Place) -> Flow[NotConnected | Refuse
         piece: bytes | Broken = yield Read()
         if isinstance(piece, Broken) or not piece:
             return NotConnected(f"the stream broke: {piece.reason if isinstance(piece, Broken) else 'it ended early'}")
-        for text in parser.feed(piece):
-            event = _understood(read_event, text)
+        for message in parser.feed(piece):
+            event = _understood(read_event, message.data)
             if event.seq <= place.seen:
                 continue
-            place.run_id, place.seen, place.tried, place.waited = event.run_id, event.seq, 0, 0.0
+            place.run_id, place.tried, place.waited = event.run_id, 0, 0.0
+            place.seen = place.seen if event.is_part else event.seq
+            place.mark = message.id or place.seen
             yield Emit(event)
             if event.is_last:
                 return None

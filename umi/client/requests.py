@@ -118,8 +118,8 @@ def runs(outcome: str | None = None, limit: int = 50, cursor: str | None = None)
     return Request("GET", "/v1/runs", _page, {name: value for name, value in given.items() if value is not None})
 
 
-def events(run_id: str, after: int = -1) -> Request[None]:
-    """A run's events beyond number `after`: those stored, then those to come."""
+def events(run_id: str, after: int | str = -1) -> Request[None]:
+    """A run's events beyond number `after`, or beyond a message's id: those stored, then those to come."""
     return Request("GET", _path("runs", run_id, "events"), _nothing, headers={"last-event-id": str(after)})
 
 
