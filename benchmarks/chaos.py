@@ -1,8 +1,9 @@
 """Chaos: gateways are killed with SIGKILL at random moments while runs go on; nothing may be lost, stuck or done twice.
 
 Scripted roles and real HTTP tools; a gateway on SQLite that is restarted, then two gateways that share a PostgreSQL.
-Every client asks with an Idempotency-Key, reads the stream, and goes on with Last-Event-ID when it breaks. Prints a
-table; exits with 1 when a run is lost, stuck or begun twice, an unsafe call was sent twice, or a stream had a gap.
+Every client asks with an Idempotency-Key, reads the stream, plans and answers while they are written, and goes on with
+Last-Event-ID when it breaks. Prints a table; exits with 1 when a run is lost, stuck or begun twice, an unsafe call was
+sent twice, or a stream had a gap.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ from benchmarks.clients import Client, Stream
 from gateway.events import Event, Observed, ToolOutcome
 from gateway.store import LOCAL, RunRow, Store
 from tests import postgres
-from tests.fakes import Script, call, free_port, serve
-from umi.roles import Role
+from tests.fakes import Script, call, free_port, plan, serve
+from umi.roles import Role, Turn
 
 LEASE = 2.0
 PATIENCE = 120.0
@@ -85,6 +86,11 @@ class Result:
         return sum(stream.seen != [event.seq for event in self.logs.get(stream.run_id, [])] for stream in self.streams)
 
     @property
+    def spoiled(self) -> int:
+        """Texts whose parts, as a client put them together, were not what the event then said."""
+        return sum(stream.spoiled for stream in self.streams)
+
+    @property
     def failed(self) -> int:
         """Runs that ended otherwise than answered."""
         return sum(log[-1].data.get("outcome") != "answered" for log in self.logs.values())
@@ -104,7 +110,7 @@ class Result:
     def is_good(self) -> bool:
         """Whether nothing went wrong."""
         wrong = (self.lost, self.stuck, self.begun_twice, self.broken_logs, self.broken_streams, self.sent_twice)
-        return not any((*wrong, self.failed))
+        return not any((*wrong, self.spoiled, self.failed))
 
 
 class Gateway:
@@ -177,7 +183,13 @@ async def measure(
             call("add", a=5, b=5),
             call("make_note", text="two"),
         ],
+        plans=[
+            *(plan(Turn.CALLER, f"There is more to do, which is call {number} of four.") for number in range(1, 5)),
+            plan(Turn.CONCLUSION, "All four calls have been made, so I can answer."),
+        ],
+        answer="Both sums are known and both notes are kept.",
         delays=dict.fromkeys(Role, 0.05),
+        seconds_per_word=0.005,
     )
     started = time.monotonic()
     with serve(script.app()) as roles, serve(tools(result.sent)) as tool_url:
@@ -262,6 +274,9 @@ def report(results: list[Result]) -> None:
         "runs that ended otherwise than answered": [result.failed for result in results],
         "logs with a gap or two ends": [result.broken_logs for result in results],
         "streams with a gap or a duplicate": [result.broken_streams for result in results],
+        "texts read while they were written": [sum(s.texts for s in result.streams) for result in results],
+        "texts that broke in the middle": [sum(s.taken_up for s in result.streams) for result in results],
+        "texts with a gap or a duplicate": [result.spoiled for result in results],
         "unsafe calls sent": [len(result.sent.unsafe) for result in results],
         "unsafe calls sent twice": [result.sent_twice for result in results],
         "unsafe calls whose outcome is unknown": [result.unknown for result in results],

@@ -5,18 +5,45 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
+
+from umi.sse import Parser
 
 
 @dataclass
 class Stream:
-    """What a client has seen of its run: the number of each event, in the order of their coming."""
+    """What a client has seen of its run: the number of each event, in the order of their coming.
+
+    Texts come in parts before their event: `texts` counts those, `taken_up` those of them whose stream broke in the
+    middle, and `spoiled` those whose parts did not make the event's own text.
+    """
 
     run_id: str = ""
+    mark: str = ""
+    """The id of the newest event, or part of a text, from which to go on."""
     seen: list[int] = field(default_factory=list[int])
+    text: str | None = None
+    """What the parts of the next event's text have made so far."""
+    texts: int = 0
+    taken_up: int = 0
+    spoiled: int = 0
     breaks: int = 0
     is_over: bool = False
+
+    def take(self, mark: str, event: dict[str, Any]) -> None:
+        """One more event, or part of a text."""
+        self.run_id, self.mark, data = event["run_id"], mark, event["data"]
+        if event["type"] in {"plan.delta", "answer.delta"}:
+            self.text = (self.text or "")[: data["offset"]] + data["text"]
+            return
+        if self.text is not None:
+            self.texts += 1
+            self.spoiled += self.text != (data["plan"]["rationale"] if "plan" in data else data["answer"])
+            self.text = None
+        self.seen.append(event["seq"])
+        self.is_over = event["type"] == "run.completed"
 
 
 class Client:
@@ -34,6 +61,7 @@ class Client:
                 await self._read(key, stream)
             except httpx.HTTPError:
                 stream.breaks += bool(stream.seen)
+                stream.taken_up += stream.text is not None
                 await asyncio.sleep(0.1)
         return stream
 
@@ -41,16 +69,14 @@ class Client:
         """Begin the run, or go on reading it. Raises httpx.HTTPError when that breaks."""
         url = self._chance.choice(self._urls)
         if stream.run_id:
-            last = {"last-event-id": str(stream.seen[-1])}
+            last = {"last-event-id": stream.mark}
             reading = self._http.stream("GET", f"{url}/v1/runs/{stream.run_id}/events", headers=last)
         else:
             body = {"query": "Do what the script says.", "stream": True, "deadline_seconds": 600}
             reading = self._http.stream("POST", f"{url}/v1/queries", json=body, headers={"idempotency-key": key})
         async with reading as response:
             response.raise_for_status()
-            async for line in response.aiter_lines():
-                if line.startswith("data: "):
-                    event = json.loads(line[6:])
-                    stream.run_id = event["run_id"]
-                    stream.seen.append(event["seq"])
-                    stream.is_over = event["type"] == "run.completed"
+            parser = Parser()
+            async for received in response.aiter_bytes():
+                for message in parser.feed(received):
+                    stream.take(message.id, json.loads(message.data))

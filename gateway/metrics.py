@@ -37,6 +37,13 @@ class Metrics:
         self._roles = Histogram(
             "umi_role_seconds", "Time of a role request.", ["role", "outcome"], registry=self.registry, buckets=_SECONDS
         )
+        self._first_texts = Histogram(
+            "umi_first_text_seconds",
+            "Time until the first words of a plan or an answer that is read while it is written.",
+            ["role"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
         tokens = Counter("umi_tokens", "Tokens of roles' answers.", ["role", "kind"], registry=self.registry)
         self._toolsets: set[str] = set()
         self._tools = Histogram(
@@ -104,6 +111,10 @@ class Metrics:
             raise
         finally:
             self._roles.labels(role, outcome).observe(time.monotonic() - started)
+
+    def first_text(self, role: Role, seconds: float) -> None:
+        """The first words of a text that is read while it is written have come."""
+        self._first_texts.labels(role).observe(seconds)
 
     def answered(self, role: Role, usage: Usage) -> None:
         """What a role's answer cost. The cached tokens are among those of the prompt."""

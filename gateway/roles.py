@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from http.client import responses
 from typing import TypeVar
@@ -105,7 +106,7 @@ class Roles:
     ) -> Reply:
         body = RoleRequest(run_id=run_id, trajectory=trajectory, version=version).model_dump_json()
         clock, replicas = asyncio.get_running_loop().time, self._replicas[role]
-        give_up, pause = None, _PAUSE
+        give_up, pause, heard = None, _PAUSE, self._timed(role, heard)
         while True:
             replica = await replicas.any(run_id)
             try:
@@ -134,6 +135,21 @@ class Roles:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _timed(self, role: Role, heard: Heard | None) -> Heard | None:
+        """Tells the metrics how long the first text was in coming."""
+        if heard is None:
+            return None
+        started, is_first = time.monotonic(), True
+
+        def told(text: str) -> None:
+            nonlocal is_first
+            if is_first:
+                self._metrics.first_text(role, time.monotonic() - started)
+            is_first = False
+            heard(text)
+
+        return told
 
     async def _post(self, role: Role, replica: str, run_id: str, body: str, heard: Heard | None) -> Answer:
         headers = {**self._headers, _SESSION: run_id, **tracing.headers()}

@@ -2,10 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from gateway.cli.api import Api, Failed
@@ -56,7 +58,7 @@ def ask(
 
 def show_run(api: Api, body: JsonObject, console: Console) -> str:
     """Ask, print every event when it comes, and return the outcome, or that the run requires action. Raises Failed."""
-    for event in api.stream(body):
+    for event in shown_while_written(api.stream(body), console):
         show_event(event, console)
         if event["type"] == "run.completed":
             return str(event["data"]["outcome"])
@@ -67,6 +69,25 @@ def show_run(api: Api, body: JsonObject, console: Console) -> str:
                 return "requires_action"
             api.decide(run_id, step, typer.confirm("   Send it?"))
     raise Failed("The gateway stopped before the run was finished.")
+
+
+def shown_while_written(events: Iterator[JsonObject], console: Console) -> Iterator[JsonObject]:
+    """The events; on a terminal, texts that are being written stand below them until their event comes."""
+    live = Live(console=console, transient=True, auto_refresh=False)
+    text = ""
+    try:
+        for event in events:
+            if event["type"] in {"plan.delta", "answer.delta"}:
+                text = text[: event["data"]["offset"]] + event["data"]["text"]
+                if console.is_terminal:
+                    live.start()
+                    live.update(Text(plain(text), "dim"), refresh=True)
+            else:
+                live.stop()
+                text = ""
+                yield event
+    finally:
+        live.stop()
 
 
 def show_event(event: JsonObject, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.api import Api, Failed
-from gateway.cli.ask import plain, show_event
+from gateway.cli.ask import plain, show_event, shown_while_written
 from gateway.cli.common import LOCAL, DatabaseUrl, GatewayUrl, RunId, opened
 from gateway.store import retention
 
@@ -38,7 +38,7 @@ def list_runs(
 def show(run: RunId, gateway: GatewayUrl = LOCAL) -> None:
     """A run's steps, those to come as well."""
     console = Console()
-    for event in Api(gateway).follow(run):
+    for event in shown_while_written(Api(gateway).follow(run), console):
         show_event(event, console)
 
 

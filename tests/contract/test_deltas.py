@@ -1,6 +1,7 @@
 """Plans and answers that are read while they are written, through the gateway."""
 
 import json
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -164,6 +165,20 @@ def test_a_role_that_breaks_off_is_asked_again_and_its_text_begins_anew(speaking
     assert texts(events)[1] == PLANS[0].rationale
     assert [event.data["offset"] for event in events if event.seq == 1 and event.is_part].count(0) >= 2
     assert events[-1].data["outcome"] == "answered"
+
+
+def test_the_time_to_the_first_words_is_measured(speaking: World) -> None:
+    before = first_texts(speaking)
+    streamed(speaking)
+    assert {role: count - before.get(role, 0) for role, count in first_texts(speaking).items()} == {
+        "planner": 2,
+        "summarizer": 1,
+    }
+
+
+def first_texts(world: World) -> dict[str, float]:
+    found = re.findall(r'umi_first_text_seconds_count{role="(\w+)"} (\S+)', world.client.get("/metrics").text)
+    return {role: float(count) for role, count in found}
 
 
 def test_a_chat_gets_the_answer_in_the_parts_in_which_it_is_written(speaking: World) -> None:

@@ -213,10 +213,18 @@ def test_on_a_terminal_the_person_is_asked_and_the_run_goes_on(
     assert ("Send it?" in printed, f"   {decided}" in printed) == (True, True)
 
 
-def at_a_terminal(world: World, typed: str, *arguments: str) -> tuple[int, str]:
-    """The command with somebody at its terminal, who types when asked."""
+def test_on_a_terminal_a_text_stands_there_while_it_is_written(world: World) -> None:
+    world.script.seconds_per_word, world.script.answer = 0.01, "It is done in time."
+    code, printed = at_a_terminal(world, "", "ask", "q", TERM="xterm")
+    assert (code, printed.count("It is done in time.")) == (0, 3)  # as it was written, as it was taken away, as it is
+    assert "It is done in\x1b" in printed
+    assert "It is done in\n" not in umi(world, "ask", "q")[1]
+
+
+def at_a_terminal(world: World, typed: str, *arguments: str, **more: str) -> tuple[int, str]:
+    """The command with somebody at its terminal, who types when asked; `more` is its environment's."""
     ours, its = pty.openpty()
-    environment = {**os.environ, "UMI_GATEWAY": world.gateway, "COLUMNS": "200", "TERM": "dumb"}
+    environment = {**os.environ, "UMI_GATEWAY": world.gateway, "COLUMNS": "200", "TERM": "dumb", **more}
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway.cli", *arguments], stdin=its, stdout=its, stderr=its, env=environment
     )

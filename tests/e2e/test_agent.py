@@ -124,6 +124,23 @@ def test_a_call_that_changes_state_really_changes_it(gateway: httpx.Client) -> N
     assert booked["response_status"] < 300 and "booking_id" in booked["observation"]
 
 
+def test_plans_and_the_answer_can_be_read_while_they_are_written(gateway: httpx.Client) -> None:
+    body = {"query": "What is the population of Lyon?", "tools": ["city_facts", "calculate"], "stream": True}
+    parts, texts, whole = dict[int, int](), dict[int, str](), dict[int, str | None]()
+    with gateway.stream("POST", "/v1/queries", json=body) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                number, data = event["seq"], event["data"]
+                if event["type"].endswith(".delta"):
+                    texts[number] = texts.get(number, "")[: data["offset"]] + data["text"]
+                    parts[number] = parts.get(number, 0) + 1
+                elif event["type"] in {"plan", "run.completed"}:
+                    whole[number] = data["plan"]["rationale"] if "plan" in data else data["answer"]
+    assert texts == whole
+    assert min(parts.values()) > 3
+
+
 def test_the_planner_is_swapped_while_a_run_goes_on_and_the_run_keeps_its_weights(agent: Agent) -> None:
     shipped = Checkpoint.open(ROOT / "checkpoints" / "planner").manifest.version
     other = agent.registry.add(ROOT / "checkpoints" / "global", Role.PLANNER).manifest.version
