@@ -6,6 +6,7 @@ query, or a panel that must have something to show has nothing.
 """
 
 import asyncio
+import itertools
 import json
 import re
 import shutil
@@ -24,8 +25,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.swap.house import House
-from benchmarks.swap.load import load
+from benchmarks.swap.load import QUERIES, load
 from benchmarks.swap.versions import fill
+from umi.client import AsyncClient
 from umi.registry import Registry
 from umi.release import Action, Change, Release, shadowed, tried
 from umi.roles import Role
@@ -106,9 +108,20 @@ def _try(
 
 
 async def _work(gateway: str, at_once: int, seconds: float) -> None:
+    reading = asyncio.create_task(_read_along(gateway))
     async with load(gateway, at_once) as seen:
         await asyncio.sleep(seconds)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
     print(f"{seen.runs} runs, {len(seen.failed)} failed")
+
+
+async def _read_along(gateway: str) -> None:
+    """One more client, which reads texts while they are written."""
+    async with AsyncClient(gateway, timeout=600) as client:
+        for query in itertools.cycle(QUERIES):
+            async for _ in client.queries.stream(query, deadline_seconds=600):
+                pass
 
 
 @contextmanager

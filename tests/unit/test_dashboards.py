@@ -30,6 +30,7 @@ def exported() -> dict[str, dict[str, set[str]]]:
         gateway.completed(outcome, 0.1)
     for outcome in ToolOutcome:
         gateway.tool("maths", outcome, 0.1)
+    gateway.first_text(Role.PLANNER, 0.1)
     role = RoleMetrics(Role.PLANNER, lambda: 1)
     usage = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3, seconds=0.01)
     role.answered(PlanReply(version="v1", usage=usage, plan=plan(Turn.CALLER)))
