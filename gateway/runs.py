@@ -289,8 +289,8 @@ class _Log:
         self._run_id, self._owner, self._store, self._metrics = run_id, owner, store, metrics
         self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
-        self._newest: asyncio.Task[None] | None = None
-        self._broken: Exception | None = None
+        self._newest: asyncio.Future[None] | None = None
+        self._broken: BaseException | None = None
         """Why an event was not stored."""
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
@@ -302,19 +302,23 @@ class _Log:
 
     def note(self, payload: Payload) -> None:
         """Store it after all that came before, and do not wait for that. Raises NotStored when one of those was not."""
+        self._put(payload, later=True)
+
+    async def append(self, payload: Payload) -> None:
+        """Returns when it is stored. Raises NotStored; cancelling the wait does not take the event back."""
+        self._put(payload, later=False)
+        await self.written()
+        if self._broken is not None:
+            raise self._broken
+
+    def _put(self, payload: Payload, later: bool) -> None:
         if self._broken is not None:
             raise self._broken
         event = Event.of(self._run_id, self._next, payload)
         self.is_over |= isinstance(payload, RunCompleted | RequiresAction)
         self._next += 1
-        self._newest = asyncio.create_task(self._write(event, payload, self._newest))
-
-    async def append(self, payload: Payload) -> None:
-        """Returns when it is stored. Raises NotStored; cancelling the wait does not take the event back."""
-        self.note(payload)
-        await self.written()
-        if self._broken is not None:
-            raise self._broken
+        self._newest = self._store.append(self._owner, event, later)
+        self._newest.add_done_callback(lambda stored: self._stored(payload, stored))
 
     def draft(self, kind: str) -> Heard | None:
         """Shows the text of the next event while it is written, as events of type `kind`; None when nobody looks."""
@@ -334,15 +338,9 @@ class _Log:
         if not self.is_over:
             self._tail.is_whole = False
 
-    async def _write(self, event: Event, payload: Payload, before: asyncio.Task[None] | None) -> None:
-        if before is not None and not before.done():
-            await asyncio.wait([before])
-        if self._broken is not None:
-            return
-        try:
-            await self._store.append(self._owner, event)
-        except Exception as error:  # whatever it was: the next event says so, or whoever waits for this one
-            self._broken = error
+    def _stored(self, payload: Payload, stored: asyncio.Future[None]) -> None:
+        if error := stored.exception():
+            self._broken = self._broken or error
             return
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome, payload.seconds)

@@ -1,7 +1,8 @@
 """The database: SQLite in WAL mode, or PostgreSQL through psycopg.
 
 SQLAlchemy is used from threads, not through its asyncio extension (docs/adr/0003). Whatever is written goes through
-one writer task, which puts all that has gathered into one transaction: events of many runs share one commit.
+one writer task, which puts all that has gathered into one transaction: events of many runs share one commit. What
+nobody waits for goes with the next commit that somebody does wait for.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ Statement = Callable[[sa.Connection], T]
 Bulk = Callable[[sa.Connection, list[Item]], list[T]]
 """Writes many items at once, and says of each what became of it."""
 _MOST = 256
+_LATER = 0.01
+"""Seconds for which a write that nobody waits for may be put off."""
 _THREADS = 8
 _Waiting = tuple[Bulk[Any, Any], Any, "asyncio.Future[Any]"]
 _MIGRATING = 0x756D69
@@ -43,6 +46,7 @@ class Database:
         self._threads = ThreadPoolExecutor(_THREADS, "database")
         """Its own, so that closing can wait for a read whose asker has gone."""
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._put_off: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -95,15 +99,29 @@ class Database:
         """
         return await self.write_bulk(_one_by_one, statement)
 
-    async def write_bulk(self, bulk: Bulk[Item, T], item: Item) -> T:
-        """As `write`; all items that wait for the same `bulk` are given to it together."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((bulk, item, done))
-        return await done
+    def write_bulk(self, bulk: Bulk[Item, T], item: Item, later: bool = False) -> asyncio.Future[T]:
+        """As `write`; all items that wait for the same `bulk` are given to it together, in order.
+
+        One that is written `later`, a moment at most, has gone before any that is written after it.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._put_off.append((bulk, item, done))
+        if not later:
+            self._put_off_no_longer()
+        elif len(self._put_off) == 1:
+            loop.call_later(_LATER, self._put_off_no_longer)
+        return done
+
+    def _put_off_no_longer(self) -> None:
+        for waiting in self._put_off:
+            self._queue.put_nowait(waiting)
+        self._put_off.clear()
 
     async def _write(self) -> None:
         while True:
             batch = [await self._queue.get()]
+            self._put_off_no_longer()
             while not self._queue.empty() and len(batch) < _MOST:
                 batch.append(self._queue.get_nowait())
             results = await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, batch)

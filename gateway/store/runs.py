@@ -1,5 +1,6 @@
 """Runs: an append-only log of events each, the lease of the gateway that goes on with it, claims of idempotency."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -7,7 +8,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.deltas import START, Delta, Draft, Position
 from gateway.events import Approval, Event, Outcome, RequiresAction, RunStatus
@@ -38,8 +38,9 @@ _OF_TENANT = (
     .order_by(_events.c.seq)
 )
 _NEW_RUN, _NEW_EVENT = _runs.insert(), _events.insert()
+_NEWEST = sa.select(sa.func.max(_events.c.seq)).where(_events.c.run_id == _runs.c.id).scalar_subquery()
 _HELD = (
-    sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id)
+    sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id, _NEWEST.label("newest"))
     .where(_runs.c.id.in_(sa.bindparam("wanted", expanding=True)), _runs.c.outcome.is_(None))
     .order_by(_runs.c.id)
     .with_for_update()
@@ -200,22 +201,34 @@ class RunStore:
         chosen = sa.select(_runs.c.id).where(asked)
         return await self._database.read(lambda connection: list(connection.execute(chosen).scalars()))
 
-    async def append(self, owner: str, event: Event) -> None:
-        """Returns when the event is on disk; followers of the run are told. Raises NotStored.
+    def append(self, owner: str, event: Event, later: bool = False) -> asyncio.Future[None]:
+        """Done when the event is on disk and the run's followers are told, or raises NotStored.
 
-        A run that requires action is its owner's no more.
+        The log has no gap: an event is stored only after the one before it, which need not be waited for. One that is
+        stored `later`, a moment at most, shares a commit. A run that requires action is its owner's no more.
         """
-        try:
-            stored = await self._database.write_bulk(_append_all, _Append(owner, event))
-        except (SQLAlchemyError, ValueError) as error:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writing = self._database.write_bulk(_append_all, _Append(owner, event), later)
+        writing.add_done_callback(lambda written: self._appended(event, written, done))
+        return done
+
+    def _appended(self, event: Event, written: asyncio.Future[bool], done: asyncio.Future[None]) -> None:
+        problem: NotStored | None = None
+        if error := written.exception():
+            problem = NotStored("the database did not take the run's next event; the gateway's log says why")
+            problem.__cause__ = error
+        elif not written.result():
+            problem = NotStored("the run has ended, goes on in another gateway, or an event before this is missing")
+        if problem is None:
+            self._following.tell(event)
+        if problem is not None or event.type == RequiresAction.type:
             self._following.is_elsewhere(event.run_id)
-            raise NotStored("the database did not take the run's next event; the gateway's log says why") from error
-        if not stored:
-            self._following.is_elsewhere(event.run_id)
-            raise NotStored("the run has ended, or goes on in another gateway")
-        self._following.tell(event)
-        if event.type == RequiresAction.type:
-            self._following.is_elsewhere(event.run_id)
+        if done.done():  # nobody waits any more
+            return
+        if problem is None:
+            done.set_result(None)
+        else:
+            done.set_exception(problem)
 
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
@@ -293,12 +306,20 @@ class RunStore:
 
 
 def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]:
-    """Append those events whose run is still their owner's; the lock keeps others from taking it until the commit."""
+    """Append those events that are the next of their run, if that is still their owner's; the lock keeps others from
+    taking it until the commit."""
     wanted = list({append.event.run_id for append in appends})
-    rows = connection.execute(_HELD, {"wanted": wanted}).all()
-    owners, keys = {row.id: row.owner for row in rows}, {row.id: row.key_id for row in rows}
-    results = [owners.get(append.event.run_id) == append.owner for append in appends]
-    events = [append.event for append, mine in zip(appends, results, strict=True) if mine]
+    held = {row.id: row for row in connection.execute(_HELD, {"wanted": wanted})}
+    newest = {run_id: row.newest for run_id, row in held.items()}
+    events, results = list[Event](), list[bool]()
+    for append in appends:
+        event = append.event
+        row = held.get(event.run_id)
+        is_next = row is not None and row.owner == append.owner and event.seq == newest[event.run_id] + 1
+        if is_next:
+            newest[event.run_id] = event.seq
+            events.append(event)
+        results.append(is_next)
     if not events:
         return results
     connection.execute(_NEW_EVENT, [_row(event) for event in events])
@@ -309,7 +330,7 @@ def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]
     waits = [{"waits": e.run_id, "to": e.data["expires_at"]} for e in events if e.type == RequiresAction.type]
     if waits:
         connection.execute(_LEAVE, waits)
-    add_usage(connection, ((keys[event.run_id], _tokens(event)) for event in events), time.time())
+    add_usage(connection, ((held[event.run_id].key_id, _tokens(event)) for event in events), time.time())
     return results
 
 
