@@ -1,8 +1,9 @@
 """The loop of the agent: plan → call → send → observe → plan … → summarize.
 
 Pure control flow: roles and tools are reached through what is passed in, and everything that happens becomes an event
-of the run's log. Whatever leads outside waits until it is stored: a call, with the request it will make, before that is
-sent; the answer before it is given. A plan or an observation is stored while the next role thinks (docs/adr/0011).
+of the run's log. Whatever counts outside waits until it is stored: a call that may change something, with the request
+it will make, before that is sent; the answer before it is given. A plan, an observation or a call that may be repeated
+is stored meanwhile (docs/adr/0011).
 
 A call that needs approval ends the walk here: once a person has decided, the run goes on from its log, like one whose
 gateway stopped.
@@ -12,6 +13,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway import tracing
@@ -216,28 +218,36 @@ class _Run:
         pinned = self._versions.get(Role.CALLER)
         reply = await self._roles.call(self._job.run_id, self._trajectory, self._deadline, pinned)
         self._versions[Role.CALLER] = reply.version
-        event = Called(
+        event = partial(
+            Called,
             step=step,
             call=reply.call,
             version=reply.version,
             usage=reply.usage,
             seconds=time.monotonic() - started,
         )
-        tool = self._tools.get(reply.call.tool)
         try:
-            if tool is None:
-                raise CallRejected(f"there is no tool {reply.call.tool!r}; the tools are {', '.join(self._tools)}")
-            request = tool.request(reply.call.arguments)
-            if isinstance(request, HttpRequest):
-                headers = {**request.headers, "idempotency-key": f"{self._job.run_id}-{step}"}
-                request = request.model_copy(update={"headers": headers})
-            asks = tool.decision is Decision.ASK
-            event = event.model_copy(update={"request": request, "toolset": tool.toolset, "needs_approval": asks})
+            tool, request = self._prepared(step, reply.call)
         except CallRejected as error:
-            self._log.note(event)
-            return event, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
-        await self._log.append(event)
-        return event, None if asks else await self._send(event, request, tool)
+            self._log.note(called := event())
+            return called, Reply(f"Not sent: {error}. Correct the call.", ToolOutcome.REJECTED)
+        asks = tool.decision is Decision.ASK
+        called = event(request=request, toolset=tool.toolset, needs_approval=asks)
+        if asks or not tool.may_repeat(request):
+            await self._log.append(called)
+        else:
+            self._log.note(called)
+        return called, None if asks else await self._send(called, request, tool)
+
+    def _prepared(self, step: int, call: Call) -> tuple[Tool, Sent]:
+        """The tool that is called, and what is to be sent. Raises CallRejected."""
+        tool = self._tools.get(call.tool)
+        if tool is None:
+            raise CallRejected(f"there is no tool {call.tool!r}; the tools are {', '.join(self._tools)}")
+        request = tool.request(call.arguments)
+        if isinstance(request, HttpRequest):
+            request = _with_headers(request, {"idempotency-key": f"{self._job.run_id}-{step}"})
+        return tool, request
 
     async def _again(self, called: Called) -> Reply | None:
         """What comes of a call in the log without an observation; None when it still needs approval.
@@ -265,9 +275,8 @@ class _Run:
         """Send a call that is stored. The trace's header is not: sent again, the call belongs to another span."""
         call_id = f"{self._job.run_id}-{called.step}"
         with tracing.tool(tool.name, tool.toolset, call_id, called.call.arguments) as answered:
-            if isinstance(request, HttpRequest):
-                headers = {**tracing.headers_for_tools(), **request.headers}
-                request = request.model_copy(update={"headers": headers})
+            if isinstance(request, HttpRequest) and (headers := tracing.headers_for_tools()):
+                request = _with_headers(request, headers)
             reply = await self._calls.send(request, tool)
             answered(reply.outcome, reply.status, reply.observation)
         self._metrics.tool(tool.toolset, reply.outcome, reply.seconds)
@@ -294,6 +303,10 @@ class _Run:
             usage=reply.usage,
             summarize_seconds=time.monotonic() - started,
         )
+
+
+def _with_headers(request: HttpRequest, headers: dict[str, str]) -> HttpRequest:
+    return request.model_copy(update={"headers": {**request.headers, **headers}})
 
 
 def _refusal(reason: str | None) -> str:

@@ -122,6 +122,9 @@ class RunSpan:
 @contextmanager
 def role(role: Role, version: str | None) -> Generator[Callable[[RoleReply], None]]:
     """Around one request to a role; the reply is to be told."""
+    if not _is_traced():
+        yield _nothing
+        return
     attributes = {**_AGENT, "gen_ai.agent.name": role.value}
     if version is not None:
         attributes["gen_ai.request.model"] = version
@@ -141,6 +144,9 @@ def tool(
     name: str, toolset: str, call_id: str, arguments: Mapping[str, object]
 ) -> Generator[Callable[[ToolOutcome, int | None, str], None]]:
     """Around one tool call; its outcome, status and observation are to be told."""
+    if not _is_traced():
+        yield _nothing
+        return
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": name,
@@ -148,7 +154,7 @@ def tool(
         "gen_ai.tool.call.id": call_id,
         "umi.toolset": toolset,
     }
-    if _is_traced() and _with_content():
+    if _with_content():
         attributes["gen_ai.tool.call.arguments"] = json.dumps(arguments)
     with _span(f"execute_tool {name}", attributes) as span:
 
@@ -167,9 +173,6 @@ def tool(
 @contextmanager
 def _span(name: str, attributes: Mapping[str, AttributeValue]) -> Generator[Span]:
     """A request that leaves the gateway. An error is told by its kind: its words may hold anything."""
-    if not _is_traced():
-        yield trace.INVALID_SPAN
-        return
     with _tracer.start_as_current_span(
         name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -178,6 +181,10 @@ def _span(name: str, attributes: Mapping[str, AttributeValue]) -> Generator[Span
         except BaseException as error:
             _fail(span, type(error).__name__.lstrip("_"))
             raise
+
+
+def _nothing(*_: object) -> None:
+    """There is no span to tell."""
 
 
 def _is_traced() -> bool:

@@ -77,8 +77,8 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             **_FIELDS.get(),
-            **_request(record),
-            "message": _message(record),
+            **(request := _request(record)),
+            "message": _message(record, request),
         }
         if trace := _traceback(self, record):
             line["traceback"] = trace
@@ -91,7 +91,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the traceback below it."""
         fields = " ".join(f"{name}={value}" for name, value in _FIELDS.get().items())
-        message = _message(record).replace("\n", "\n  ")  # what is not ours cannot begin a line of its own
+        message = _message(record, _request(record)).replace(
+            "\n", "\n  "
+        )  # what is not ours cannot begin a line of its own
         line = f"{_time(record)} {record.levelname:<7} {message}" + (f"  [{fields}]" if fields else "")
         trace = _traceback(self, record)
         return f"{line}\n{trace}" if trace else line
@@ -110,8 +112,8 @@ def _request(record: logging.LogRecord) -> dict[str, str | int]:
     return {"client": str(client), "method": str(method), "path": where, "status": int(str(status))}
 
 
-def _message(record: logging.LogRecord) -> str:
-    if request := _request(record):
+def _message(record: logging.LogRecord, request: Mapping[str, str | int]) -> str:
+    if request:
         return f"{request['method']} {request['path']} {request['status']}"
     return hidden(record.getMessage())
 

@@ -92,9 +92,8 @@ class Egress:
         """
         deadline = asyncio.get_running_loop().time() + limits.seconds
         url = _parsed(outgoing.url)
-        home = permission.check(url)
+        origin = home = permission.check(url)
         for _ in range(limits.redirects + 1):
-            origin = permission.check(url)
             request = (_request if leads_home(origin, home) else _bare_request)(outgoing, url)
             request.extensions["timeout"] = {"connect": limits.connect_seconds, "read": limits.read_seconds}
             answer = await self._tried(request, origin, permission, limits, deadline)
@@ -102,6 +101,7 @@ class Egress:
             if answer.status not in _REDIRECTS or target is None or outgoing.method not in SAFE:
                 return answer
             url = _parsed(target, url)
+            origin = permission.check(url)
         raise Forbidden(f"redirects more than {limits.redirects} times")
 
     async def _tried(

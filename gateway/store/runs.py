@@ -359,7 +359,7 @@ def read_events(connection: sa.Connection, chosen: sa.Select, asked: Mapping[str
 
 
 def _row(event: Event) -> dict[str, object]:
-    return {**event.model_dump(exclude={"data"}), "data": json.dumps(event.data)}
+    return {**{name: getattr(event, name) for name in ("run_id", "seq", "type", "at")}, "data": json.dumps(event.data)}
 
 
 def _tokens(event: Event) -> int:

@@ -135,8 +135,8 @@ def test_a_run_that_has_ended_can_be_forgotten_and_one_that_goes_on_cannot(world
     finished(world, running)
 
 
-def test_a_role_thinks_while_the_log_cannot_be_written_and_no_call_is_sent(world: World) -> None:
-    world.script.calls = [call("add", a=2, b=3)]
+def test_a_role_thinks_while_the_log_cannot_be_written_and_no_call_is_sent_that_changes_anything(world: World) -> None:
+    world.script.calls = [call("make_note", text="milk")]
     world.script.delays[Role.PLANNER] = 0.5
     run_id = begin(world)
     with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
@@ -148,12 +148,31 @@ def test_a_role_thinks_while_the_log_cannot_be_written_and_no_call_is_sent(world
         assert world.client.get(f"/v1/runs/{run_id}").json()["steps"] == []
         other.rollback()
     assert finished(world, run_id)["outcome"] == "answered"
+    assert world.called == ["/notes"]
+
+
+def test_a_call_that_may_be_repeated_is_sent_while_the_log_cannot_be_written_and_nothing_is_told_of_it(
+    world: World,
+) -> None:
+    world.script.calls = [call("add", a=2, b=3)]
+    world.script.delays[Role.PLANNER] = 0.5
+    run_id = begin(world)
+    with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
+        until_asked(world, Role.PLANNER)
+        other.execute("BEGIN IMMEDIATE")
+        until_asked(world, Role.SUMMARIZER)
+        time.sleep(0.3)
+        assert world.called == ["/add"]
+        shown = world.client.get(f"/v1/runs/{run_id}").json()
+        assert (shown["steps"], shown["outcome"]) == ([], None)
+        other.rollback()
+    assert [step["observation"] for step in finished(world, run_id)["steps"]] == ['{"sum": 5}', None]
     assert world.called == ["/add"]
 
 
 def test_no_call_is_sent_when_the_plan_before_it_could_not_be_stored_and_the_run_goes_on_later(world: World) -> None:
     world.client.base_url = world.start(lease_seconds=1)
-    world.script.calls = [call("add", a=2, b=3)]
+    world.script.calls = [call("make_note", text="milk")]
     world.script.delays[Role.PLANNER] = 0.5
     run_id = begin(world)
     with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
@@ -164,7 +183,7 @@ def test_no_call_is_sent_when_the_plan_before_it_could_not_be_stored_and_the_run
         assert world.called == []
         other.execute("ALTER TABLE gone RENAME TO events")
     assert finished(world, run_id)["outcome"] == "answered"
-    assert world.called == ["/add"]
+    assert world.called == ["/notes"]
 
 
 def until_asked(world: World, role: Role) -> None:
