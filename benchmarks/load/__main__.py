@@ -16,7 +16,7 @@ from benchmarks.load import memory, servers, streams, table
 from benchmarks.load.measure import Point, Result, measure
 from benchmarks.load.servers import Server
 
-POINTS = (Point(1), Point(16), Point(64), Point(512), Point(64, 50))
+AT_ONCE = (1, 16, 64, 512)
 
 
 def main(
@@ -24,6 +24,10 @@ def main(
     at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
     open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
     memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
+    role_ms: Annotated[
+        int,
+        typer.Option(min=1, help="How late roles answer 64 at once; on slow cores, as much more as they are slower."),
+    ] = 50,
     peers: Annotated[bool, typer.Option(help="Measure the two loops and LangGraph as well.")] = True,
     environment: Annotated[Path, typer.Option(help="Where LangGraph is installed, apart from everything else.")] = Path(
         tempfile.gettempdir()
@@ -36,7 +40,7 @@ def main(
     logs = Path("var/logs")
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "load.log"
-    points = [point for point in POINTS if not at or point.at_once in at]
+    points = [point for point in (*map(Point, AT_ONCE), Point(64, role_ms)) if not at or point.at_once in at]
     results: list[Result] = []
     met: dict[str, bool] = {}
     with ExitStack() as stack:
