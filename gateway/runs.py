@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -108,6 +109,11 @@ class Runs:
             traceparent=span.traceparent,
         )
         first = Event.of(run_id, 0, created)
+        job = Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue)
+        begin = partial(self._begin, job, key.tenant, span, [first], is_watched=is_watched)
+        may_be_refused = claim is not None or key.has_quota
+        if not may_be_refused:  # the planner thinks meanwhile; should storing it fail, the run's next event fails too
+            begin()
         taken = await self._store.create(first, key, claim, self._lease, webhook)
         if isinstance(taken, Exceeded):
             raise TooMany(f"this key may use {taken.limit} {taken.what}", taken.limit, taken.retry_after)
@@ -115,8 +121,8 @@ class Runs:
             if claim is None or taken.digest != claim.digest:
                 raise Conflict("this Idempotency-Key was used for another request; use a new one", "idempotency-key")
             return taken.run_id
-        job = Job(run_id, query, tools, max_steps, deadline_seconds, catalogue=catalogue)
-        self._begin(job, key.tenant, span, [first], is_watched=is_watched)
+        if may_be_refused:
+            begin()
         return run_id
 
     async def settled(self, run_id: str) -> list[Event]:

@@ -89,7 +89,7 @@ def has_any(connection: sa.Connection) -> bool:
 def excess(connection: sa.Connection, key: Key, now: float) -> Exceeded | None:
     """The limit of `key` that leaves no room for a run more. The key's row is locked until the transaction ends, so
     that gateways count one after the other."""
-    if key.concurrent_runs is None and key.tokens_per_day is None:
+    if not key.has_quota:
         return None
     connection.execute(sa.select(_keys.c.id).where(_keys.c.id == key.id).with_for_update())
     if key.concurrent_runs is not None:

@@ -39,6 +39,11 @@ class Key(Frozen):
     created_at: float = 0.0
     revoked_at: float | None = None
 
+    @property
+    def has_quota(self) -> bool:
+        """Whether a run may be refused because of others."""
+        return self.concurrent_runs is not None or self.tokens_per_day is not None
+
     def may(self, scope: Scope) -> bool:
         """Whether the key has that scope, or is an admin's."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

@@ -1,6 +1,7 @@
 """Runs as things of their own: begun in the background, asked for twice, listed, cancelled, forgotten."""
 
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from typing import Any
@@ -168,6 +169,30 @@ def test_a_call_that_may_be_repeated_is_sent_while_the_log_cannot_be_written_and
         other.rollback()
     assert [step["observation"] for step in finished(world, run_id)["steps"]] == ['{"sum": 5}', None]
     assert world.called == ["/add"]
+
+
+def test_the_planner_thinks_while_a_run_cannot_be_stored_and_nothing_is_answered(world: World) -> None:
+    answers: list[httpx.Response] = []
+    with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asking = threading.Thread(target=lambda: answers.append(world.ask()))
+        asking.start()
+        until_asked(world, Role.SUMMARIZER)
+        assert (answers, world.client.get("/v1/runs?limit=1&outcome=running").json()["runs"]) == ([], [])
+        other.rollback()
+    asking.join(20)
+    assert answers[0].json()["outcome"] == "answered"
+
+
+def test_a_run_that_could_not_be_stored_is_an_error_and_comes_to_nothing(world: World) -> None:
+    world.script.calls = [call("make_note", text="milk")]
+    with closing(sqlite3.connect(world.database.removeprefix("sqlite:///"), timeout=30)) as other:
+        other.execute("ALTER TABLE events RENAME TO gone")
+        assert world.ask().status_code == 500
+        time.sleep(0.5)
+        other.execute("ALTER TABLE gone RENAME TO events")
+    assert world.called == []
+    assert Role.SUMMARIZER not in {role for role, _ in world.script.requests}
 
 
 def test_no_call_is_sent_when_the_plan_before_it_could_not_be_stored_and_the_run_goes_on_later(world: World) -> None:
