@@ -46,6 +46,32 @@ async def test_only_the_holder_of_the_lease_appends(stores: tuple[Store, Store])
     assert await first.runs.outcome("r") is Outcome.ANSWERED
 
 
+async def test_an_event_that_is_not_stored_takes_those_behind_it_along(stores: tuple[Store, Store]) -> None:
+    store = stores[0]
+    await begin(store, "r")
+    with pytest.raises(NotStored, match="before this is missing"):
+        await store.runs.append("a", planned("r", 2))
+    unreadable = planned("r", 1).model_copy(update={"type": "\ud800"})
+    appended = [store.runs.append("a", event) for event in (unreadable, planned("r", 2), planned("r", 3))]
+    results = await asyncio.gather(*appended, return_exceptions=True)
+    assert [type(result) for result in results] == [NotStored] * 3
+    assert [event.seq for event in await store.runs.events("r")] == [0]
+    await store.runs.append("a", planned("r", 1))
+
+
+async def test_what_nobody_waits_for_is_stored_with_what_somebody_does_or_soon_by_itself(
+    stores: tuple[Store, Store],
+) -> None:
+    store = stores[0]
+    await begin(store, "r")
+    put_off = store.runs.append("a", planned("r", 1), later=True)
+    await store.runs.append("a", planned("r", 2))
+    assert put_off.done()
+    async with asyncio.timeout(5):
+        await store.runs.append("a", planned("r", 3), later=True)
+    assert [event.seq for event in await stores[1].runs.events("r")] == [0, 1, 2, 3]
+
+
 async def test_of_several_that_take_a_run_one_gets_it(stores: tuple[Store, Store]) -> None:
     runs = {f"run-{number}" for number in range(40)}
     await asyncio.gather(*(begin(stores[0], run_id, Lease(owner="dead", until=0)) for run_id in runs))
