@@ -29,6 +29,7 @@ class Stream:
     texts: int = 0
     taken_up: int = 0
     spoiled: int = 0
+    _broke_at: str = ""
     breaks: int = 0
     is_over: bool = False
 
@@ -44,6 +45,11 @@ class Stream:
             self.text = None
         self.seen.append(event["seq"])
         self.is_over = event["type"] == "run.completed"
+
+    def broke(self) -> None:
+        """The connection broke, or there still is none."""
+        if self.text is not None and self.mark != self._broke_at:
+            self.taken_up, self._broke_at = self.taken_up + 1, self.mark
 
 
 class Client:
@@ -61,7 +67,7 @@ class Client:
                 await self._read(key, stream)
             except httpx.HTTPError:
                 stream.breaks += bool(stream.seen)
-                stream.taken_up += stream.text is not None
+                stream.broke()
                 await asyncio.sleep(0.1)
         return stream
 
