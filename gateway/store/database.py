@@ -141,7 +141,8 @@ class Database:
         results: list[Any] = [None] * len(batch)
         try:
             with self.transaction() as connection:
-                for bulk, numbers in kinds.items():
+                # An event may come with the run that it is of, which nobody has waited for; the other way never.
+                for bulk, numbers in sorted(kinds.items(), key=lambda kind: kind[0] is not _one_by_one):
                     made = bulk(connection, [batch[number][1] for number in numbers])
                     for number, result in zip(numbers, made, strict=True):
                         results[number] = result

@@ -59,6 +59,19 @@ async def test_an_event_that_is_not_stored_takes_those_behind_it_along(stores: t
     await store.runs.append("a", planned("r", 1))
 
 
+async def test_an_event_may_come_in_one_commit_with_the_run_that_it_is_of(stores: tuple[Store, Store]) -> None:
+    store = stores[0]
+    await begin(store, "before")
+    busy = asyncio.create_task(store.database.write(lambda _: time.sleep(0.3)))
+    await asyncio.sleep(0.1)
+    other = store.runs.append("a", planned("before", 1))
+    creating = asyncio.create_task(begin(store, "r"))
+    await asyncio.sleep(0)
+    await store.runs.append("a", planned("r", 1))
+    await asyncio.gather(busy, other, creating)
+    assert [event.seq for event in await stores[1].runs.events("r")] == [0, 1]
+
+
 async def test_what_nobody_waits_for_is_stored_with_what_somebody_does_or_soon_by_itself(
     stores: tuple[Store, Store],
 ) -> None:
