@@ -5,12 +5,10 @@ Nothing of torch or vllm is imported before `load`.
 
 import asyncio
 import json
-import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +16,7 @@ from services import room
 from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
+from services.vllm_sampling import parameters
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
 from umi.tracing import is_on
@@ -153,8 +152,8 @@ class VllmEngine:
     ) -> Generation:
         """One completion; cancelling the task aborts it inside vLLM."""
         held = self._version(version)
-        parameters = _parameters(constraint, sampling, held.stop, is_heard=heard is not None)
-        final = await self._complete(version, held, tokens, parameters, heard=heard)
+        asked = parameters(constraint, sampling, held.stop, is_heard=heard is not None)
+        final = await self._complete(version, held, tokens, asked, heard=heard)
         completion = final.outputs[0]
         return Generation(
             text=completion.text,
@@ -239,20 +238,6 @@ def _phases(stats: "RequestStateStats | None") -> Phases | None:
         queue=stats.scheduled_ts - stats.queued_ts,
         prefill=stats.first_token_ts - stats.scheduled_ts,
         decode=stats.last_token_ts - stats.first_token_ts,
-    )
-
-
-def _parameters(constraint: Constraint | None, sampling: Sampling, stop: int, is_heard: bool) -> "SamplingParams":
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        temperature=sampling.temperature,
-        seed=sampling.seed if sampling.temperature > 0 else None,
-        max_tokens=sampling.max_tokens,
-        stop_token_ids=[stop],
-        structured_outputs=_structured(constraint),
-        output_kind=RequestOutputKind.CUMULATIVE if is_heard else RequestOutputKind.FINAL_ONLY,
     )
 
 
@@ -352,37 +337,6 @@ def _stop_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
     if len(ids) != 1:
         raise BadCheckpoint(f"{checkpoint.directory}: the stop text {stop!r} is not one token of the tokenizer")
     return ids[0]
-
-
-def _structured(constraint: Constraint | None) -> Any:
-    from vllm.sampling_params import StructuredOutputsParams
-
-    if constraint is None:
-        return None
-    if constraint.kind == "regex":
-        return StructuredOutputsParams(regex=constraint.source)
-    grammar = json_grammar(constraint.source)
-    return None if grammar is None else StructuredOutputsParams(grammar=grammar)
-
-
-@lru_cache(maxsize=256)
-def json_grammar(schema: str) -> str | None:
-    """A grammar for one line of JSON as `json.dumps` writes it; None when xgrammar cannot express the schema.
-
-    vLLM's own JSON mode knows either free whitespace or none at all, and xgrammar lets a string of limited length hold
-    raw control characters but no escape: both would keep the model from text that it was trained to write.
-    """
-    import xgrammar
-
-    try:
-        grammar = xgrammar.Grammar.from_json_schema(schema, any_whitespace=False, separators=(", ", ": "))
-    except RuntimeError:
-        return None
-    return re.sub(
-        r'_characters ::= \(\(\[\^\\"\\\\\\r\\n\]\)\)',
-        lambda found: r'_characters ::= (([^\0-\x1f\"\\\r\n]) | ("\\" basic_escape))',
-        str(grammar),
-    )
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

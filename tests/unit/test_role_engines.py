@@ -10,7 +10,8 @@ import pytest
 from services.engine import Sampling
 from services.scripted import ScriptedEngine
 from services.settings import RoleSettings
-from services.vllm_engine import fits, json_grammar
+from services.vllm_engine import fits
+from services.vllm_sampling import json_grammar
 from tests.checkpoints import bare
 from umi.errors import BadCheckpoint
 from umi.grammar import call_schema
