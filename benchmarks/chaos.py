@@ -27,7 +27,7 @@ from fastapi import Body, FastAPI, Header
 from tqdm import tqdm
 
 from benchmarks.clients import Client, Stream
-from gateway.events import Event, Observed, ToolOutcome
+from gateway.events import Event, Observed, Outcome, RunCompleted, ToolOutcome
 from gateway.store import LOCAL, RunRow, Store
 from tests import postgres
 from tests.fakes import Script, call, free_port, plan, serve
@@ -93,7 +93,8 @@ class Result:
     @property
     def failed(self) -> int:
         """Runs that ended otherwise than answered."""
-        return sum(log[-1].data.get("outcome") != "answered" for log in self.logs.values())
+        ends = [log[-1].data for log in self.logs.values()]
+        return sum(not (isinstance(end, RunCompleted) and end.outcome is Outcome.ANSWERED) for end in ends)
 
     @property
     def sent_twice(self) -> int:
@@ -103,7 +104,7 @@ class Result:
     @property
     def unknown(self) -> int:
         """Unsafe calls in flight at a kill: the planner was told that their outcome is unknown."""
-        payloads = (event.payload for log in self.logs.values() for event in log)
+        payloads = (event.data for log in self.logs.values() for event in log)
         return sum(isinstance(told, Observed) and told.outcome is ToolOutcome.UNKNOWN for told in payloads)
 
     @property

@@ -117,7 +117,7 @@ async def _answered(asking: Asking, context: Context, body: AskBody) -> RunView:
         async for event in asking.follow(run_id):
             if event is not None:
                 events.append(event)
-                if text := _told(event.payload):
+                if text := _told(event.data):
                     await context.session.report_progress(len(events), message=text)
     except anyio.get_cancelled_exc_class():
         with anyio.move_on_after(_CANCEL_SECONDS, shield=True):

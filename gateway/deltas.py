@@ -89,7 +89,7 @@ def next_delta(run_id: str, draft: Draft | None, read: Position) -> Delta | None
 
 def finished(event: Event) -> Draft | None:
     """The text of an event, if it is one that is shown while it is written."""
-    match event.payload:
+    match event.data:
         case Planned(plan=plan):
             return Draft(seq=event.seq, type=PLAN_DELTA, text=plan.rationale)
         case RunCompleted(answer=str(answer)):

@@ -4,12 +4,12 @@ import time
 from enum import StrEnum
 from typing import ClassVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from gateway.problems import RunProblem
 from umi.mcp import McpRequest
 from umi.openapi import HttpRequest
-from umi.trajectory import Call, Frozen, JsonObject, Plan
+from umi.trajectory import Call, Frozen, Plan
 from umi.wire import Usage
 
 
@@ -180,21 +180,20 @@ class Event(Frozen):
     seq: int
     type: str
     at: float = Field(default_factory=time.time)
-    data: JsonObject
-    _payload: Payload | None = PrivateAttr(None)
-    """What `data` was made from, where it was made here."""
+    data: SerializeAsAny[Payload]
 
     @classmethod
     def of(cls, run_id: str, seq: int, payload: Payload) -> "Event":
         """The event that records `payload`."""
-        event = cls(run_id=run_id, seq=seq, type=payload.type, data=payload.model_dump(mode="json"))
-        event._payload = payload
-        return event
+        return cls(run_id=run_id, seq=seq, type=payload.type, data=payload)
 
-    @property
-    def payload(self) -> Payload:
-        """The typed content."""
-        return self._payload or PAYLOADS[self.type].model_validate(self.data)
+    @field_validator("data", mode="before")
+    @classmethod
+    def _typed(cls, value: object, info: ValidationInfo) -> Payload:
+        kind = PAYLOADS.get(info.data.get("type", ""))
+        if kind is None:
+            raise ValueError("there are no events of this type")
+        return kind.model_validate(value)
 
     @property
     def is_last(self) -> bool:

@@ -50,7 +50,7 @@ class Past:
 
 def tools_of(events: Iterable[Event]) -> dict[str, ToolSource | None]:
     """All tools that a run was offered, in order; None for one from before versions were kept."""
-    payloads = (event.payload for event in events)
+    payloads = (event.data for event in events)
     offers = [each for each in payloads if isinstance(each, RunCreated | Offered)]
     return {name: each.sources.get(name) for each in offers for name in each.tools}
 
@@ -59,7 +59,7 @@ def past_of(beginning: Trajectory, events: Iterable[Event]) -> Past:
     """The past of a run whose log is `events`; `beginning` has its query, all tools it was offered, and no steps."""
     past = Past(beginning)
     for event in events:
-        match event.payload:
+        match event.data:
             case Planned() as planned:
                 past.plan = planned.plan
                 past.versions[Role.PLANNER] = planned.version

@@ -180,7 +180,7 @@ class Runs:
     async def _end_waiting(self, run: Taken, outcome: Outcome) -> None:
         """End a run that waited and has been taken. Raises NotStored."""
         events = await self._store.events(run.run_id)
-        created = events[0].payload
+        created = events[0].data
         assert isinstance(created, RunCreated)
         span = RunSpan.begin(run.run_id, run.tenant, created.query, created.traceparent)
         log = _Log(run.run_id, self._owner, self._store, self._metrics, span, events)
@@ -221,7 +221,7 @@ class Runs:
         events = await self._store.events(run.run_id)
         if events[-1].type == RequiresAction.type:  # nobody has decided in time
             return await self._end_waiting(run, Outcome.EXPIRED)
-        created = events[0].payload
+        created = events[0].data
         assert isinstance(created, RunCreated)
         tools = await self._registry.earlier(run.tenant, tools_of(events))
         spent = seconds_of_work(events, time.time())
@@ -295,8 +295,9 @@ class _Log:
         self._run_id, self._owner, self._store, self._metrics = run_id, owner, store, metrics
         self._next, self._tail = len(events), store.is_here(run_id, events)
         self.span = span
-        self._newest: asyncio.Future[None] | None = None
-        self._broken: BaseException | None = None
+        self._unstored, self._is_stored = 0, asyncio.Event()
+        self._is_stored.set()
+        self._broken: NotStored | None = None
         """Why an event was not stored."""
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
@@ -323,8 +324,9 @@ class _Log:
         event = Event.of(self._run_id, self._next, payload)
         self.is_over |= isinstance(payload, RunCompleted | RequiresAction)
         self._next += 1
-        self._newest = self._store.append(self._owner, event, later)
-        self._newest.add_done_callback(lambda stored: self._stored(payload, stored))
+        self._unstored += 1
+        self._is_stored.clear()
+        self._store.put(self._owner, event, lambda problem: self._stored(payload, problem), later)
 
     def draft(self, kind: str) -> Heard | None:
         """Shows the text of the next event while it is written, as events of type `kind`; None when nobody looks."""
@@ -335,8 +337,7 @@ class _Log:
 
     async def written(self) -> None:
         """Returns when there is nothing left to be stored."""
-        if self._newest is not None:
-            await asyncio.wait([self._newest])
+        await self._is_stored.wait()
 
     def leave(self) -> None:
         """The run does not go on here. Harmless after its end."""
@@ -344,9 +345,12 @@ class _Log:
         if not self.is_over:
             self._tail.is_whole = False
 
-    def _stored(self, payload: Payload, stored: asyncio.Future[None]) -> None:
-        if error := stored.exception():
-            self._broken = self._broken or error
+    def _stored(self, payload: Payload, problem: NotStored | None) -> None:
+        self._unstored -= 1
+        if not self._unstored:
+            self._is_stored.set()
+        if problem is not None:
+            self._broken = self._broken or problem
             return
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome, payload.seconds)

@@ -171,11 +171,11 @@ def fold(events: Iterable[Event]) -> RunView:
     """The run that `events` tell of; the first must be `run.created`."""
     log = iter(events)
     first = next(log)
-    created = first.payload
+    created = first.data
     assert isinstance(created, RunCreated)
     view = RunView(run_id=first.run_id, created_at=first.at, **created.model_dump(exclude={"may_add", "traceparent"}))
     for event in log:
-        match event.payload:
+        match event.data:
             case Planned() as planned:
                 _planned(view, planned)
             case Offered() as offered:

@@ -1,6 +1,7 @@
 """The tool `ask` over standard input and output, for clients that start their MCP servers themselves."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -9,7 +10,7 @@ import httpx
 from mcp.server.stdio import stdio_server
 
 from gateway.asking import AskBody, Context, create_server
-from gateway.events import Event
+from gateway.events import PAYLOADS, Event
 from umi.errors import BadInput, Unreachable
 
 _SECONDS, _TRIES = 60.0, 5
@@ -37,7 +38,10 @@ class Remote:
                     response.raise_for_status()
                     async for line in response.aiter_lines():
                         if line.startswith("data: "):
-                            event = Event.model_validate_json(line[6:])
+                            said = json.loads(line[6:])
+                            if said["type"] not in PAYLOADS:  # a part of a text that will come as a whole
+                                continue
+                            event = Event.model_validate(said)
                             after, tries = event.seq, 0
                             yield event
                             if event.is_last:

@@ -76,9 +76,9 @@ class Sequence:
             yield self._text(text)
 
     def _of(self, event: Event) -> Iterator[tuple[str, JsonObject]]:
-        match event.payload:
+        match event.data:
             case Planned() as planned:
-                yield from self._whole(reasoning_item(event.run_id, planned.step, planned.plan.rationale))
+                yield from self._reasoned(reasoning_item(event.run_id, planned.step, planned.plan.rationale))
             case Called() as called:
                 self._called = called
                 if not called.needs_approval:
@@ -108,9 +108,20 @@ class Sequence:
 
     def _whole(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1
-        for kind, status in (("added", "in_progress"), ("done", "completed")):
-            changed = {"status": status} if "status" in item else {}
-            yield f"response.output_item.{kind}", {"output_index": self._index, "item": {**item, **changed}}
+        for kind in ("added", "done"):
+            yield f"response.output_item.{kind}", {"output_index": self._index, "item": item}
+
+    def _reasoned(self, item: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+        self._index += 1
+        (part,) = item["summary"]
+        place = {"output_index": self._index, "item_id": item["id"], "summary_index": 0}
+        started = {**item, "status": "in_progress", "summary": []}
+        yield "response.output_item.added", {"output_index": self._index, "item": started}
+        yield "response.reasoning_summary_part.added", {**place, "part": {**part, "text": ""}}
+        yield "response.reasoning_summary_text.delta", {**place, "delta": part["text"]}
+        yield "response.reasoning_summary_text.done", {**place, "text": part["text"]}
+        yield "response.reasoning_summary_part.done", {**place, "part": part}
+        yield "response.output_item.done", {"output_index": self._index, "item": item}
 
     def _sent(self, called: Called) -> Iterator[tuple[str, JsonObject]]:
         self._index += 1

@@ -6,6 +6,7 @@ nobody waits for goes with the next commit that somebody does wait for.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+_log = logging.getLogger("umi.gateway")
 T = TypeVar("T")
 Item = TypeVar("Item")
 Statement = Callable[[sa.Connection], T]
@@ -28,7 +30,7 @@ _MOST = 256
 _LATER = 0.01
 """Seconds for which a write that nobody waits for may be put off."""
 _THREADS = 8
-_Waiting = tuple[Bulk[Any, Any], Any, "asyncio.Future[Any]"]
+_Waiting = tuple[Bulk[Any, Any], Any, Callable[[Any], None]]
 _MIGRATING = 0x756D69
 """The number of PostgreSQL's advisory lock under which one gateway at a time migrates."""
 
@@ -99,19 +101,31 @@ class Database:
         """
         return await self.write_bulk(_one_by_one, statement)
 
-    def write_bulk(self, bulk: Bulk[Item, T], item: Item, later: bool = False) -> asyncio.Future[T]:
-        """As `write`; all items that wait for the same `bulk` are given to it together, in order.
+    async def write_bulk(self, bulk: Bulk[Item, T], item: Item) -> T:
+        """As `write`; all items that wait for the same `bulk` are given to it together, in order."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def told(result: T | Exception) -> None:
+            if done.done():  # nobody waits any more
+                return
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+        self.put(bulk, item, told)
+        return await done
+
+    def put(self, bulk: Bulk[Item, T], item: Item, told: Callable[[T | Exception], None], later: bool = False) -> None:
+        """As `write_bulk`, but does not wait: what became of the item is `told`.
 
         One that is written `later`, a moment at most, has gone before any that is written after it.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._put_off.append((bulk, item, done))
+        self._put_off.append((bulk, item, told))
         if not later:
             self._put_off_no_longer()
         elif len(self._put_off) == 1:
-            loop.call_later(_LATER, self._put_off_no_longer)
-        return done
+            asyncio.get_running_loop().call_later(_LATER, self._put_off_no_longer)
 
     def _put_off_no_longer(self) -> None:
         for waiting in self._put_off:
@@ -125,13 +139,11 @@ class Database:
             while not self._queue.empty() and len(batch) < _MOST:
                 batch.append(self._queue.get_nowait())
             results = await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, batch)
-            for (_, _, done), result in zip(batch, results, strict=True):
-                if done.done():
-                    continue
-                if isinstance(result, Exception):
-                    done.set_exception(result)
-                else:
-                    done.set_result(result)
+            for (_, _, told), result in zip(batch, results, strict=True):
+                try:
+                    told(result)
+                except Exception:  # the edge: it must not keep others from being told, nor end the writing
+                    _log.exception("what became of a write could not be told")
 
     def _transact(self, batch: list[_Waiting]) -> list[Any]:
         """All in one commit; if that fails each in its own, so that one bad write does not take the others along."""
@@ -141,8 +153,7 @@ class Database:
         results: list[Any] = [None] * len(batch)
         try:
             with self.transaction() as connection:
-                # An event may come with the run that it is of, which nobody has waited for; the other way never.
-                for bulk, numbers in sorted(kinds.items(), key=lambda kind: kind[0] is not _one_by_one):
+                for bulk, numbers in kinds.items():
                     made = bulk(connection, [batch[number][1] for number in numbers])
                     for number, result in zip(numbers, made, strict=True):
                         results[number] = result

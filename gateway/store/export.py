@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from gateway.events import Event, Outcome
 from gateway.store import tables
 from gateway.store.database import Database
+from gateway.store.eventlog import read_events
 from gateway.store.rows import Selection
-from gateway.store.runs import read_events
 
 _runs, _events = tables.runs, tables.events
 _AT_ONCE = 50

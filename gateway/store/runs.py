@@ -1,10 +1,7 @@
 """Runs: an append-only log of events each, the lease of the gateway that goes on with it, claims of idempotency."""
 
 import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Self
 
 import sqlalchemy as sa
@@ -13,11 +10,10 @@ from gateway.deltas import START, Delta, Draft, Position
 from gateway.events import Approval, Event, Outcome, RequiresAction, RunStatus
 from gateway.problems import NotStored
 from gateway.store import tables
-from gateway.store.database import Database, upsert
+from gateway.store.database import Database
+from gateway.store.eventlog import Append, Create, Logged, insert_event, log_all, read_events
 from gateway.store.following import Following, Tail
-from gateway.store.keys import add_usage, excess
 from gateway.store.rows import Claim, Claimed, Exceeded, Key, Lease, RunRow, Taken
-from gateway.store.webhooks import arm, await_end
 
 _runs, _events, _claims = tables.runs, tables.events, tables.claims
 _STATUS = sa.case(
@@ -37,26 +33,6 @@ _OF_TENANT = (
     .where(_runs.c.id == sa.bindparam("run_id"), _runs.c.tenant == sa.bindparam("tenant"))
     .order_by(_events.c.seq)
 )
-_NEW_RUN, _NEW_EVENT = _runs.insert(), _events.insert()
-_NEWEST = sa.select(sa.func.max(_events.c.seq)).where(_events.c.run_id == _runs.c.id).scalar_subquery()
-_HELD = (
-    sa.select(_runs.c.id, _runs.c.owner, _runs.c.key_id, _NEWEST.label("newest"))
-    .where(_runs.c.id.in_(sa.bindparam("wanted", expanding=True)), _runs.c.outcome.is_(None))
-    .order_by(_runs.c.id)
-    .with_for_update()
-)
-_END = (
-    _runs.update()
-    .where(_runs.c.id == sa.bindparam("ended"))
-    .values(outcome=sa.bindparam("how"), owner=None, until=None)
-)
-_LEAVE = _runs.update().where(_runs.c.id == sa.bindparam("waits")).values(owner=None, until=sa.bindparam("to"))
-
-
-@dataclass(frozen=True)
-class _Append:
-    owner: str
-    event: Event
 
 
 class RunStore:
@@ -80,33 +56,8 @@ class RunStore:
 
         Nothing is stored when the claim was made before (returns whose it is), or when the key's limits leave no room.
         """
-
-        def statement(connection: sa.Connection) -> Claimed | Exceeded | None:
-            if claim is not None and (taken := _claimed(connection, key.tenant, claim.key)):
-                return taken
-            if exceeded := excess(connection, key, event.at):
-                return exceeded
-            if claim is not None:
-                row = {**claim.model_dump(), "tenant": key.tenant, "run_id": event.run_id, "at": event.at}
-                insert = upsert(connection, _claims).values(row).on_conflict_do_nothing().returning(_claims.c.key)
-                if connection.execute(insert).first() is None:  # another gateway was faster
-                    return _claimed(connection, key.tenant, claim.key)
-            row = {
-                "id": event.run_id,
-                "tenant": key.tenant,
-                "key_id": key.id,
-                "query": event.data["query"].replace("\0", "\ufffd"),  # PostgreSQL's text has no place for it
-                "created_at": event.at,
-                "cancel_asked": False,
-                **lease.model_dump(),
-            }
-            connection.execute(_NEW_RUN, row)
-            connection.execute(_NEW_EVENT, _row(event))
-            if webhook is not None:
-                await_end(connection, event.run_id, webhook, event.at)
-            return None
-
-        return await self._database.write(statement)
+        taken = await self._database.write_bulk(log_all, Create(event, key, claim, lease, webhook))
+        return None if isinstance(taken, bool) else taken
 
     async def renew(self, lease: Lease, run_ids: Iterable[str]) -> None:
         """Keep those runs of an owner."""
@@ -153,10 +104,11 @@ class RunStore:
                 return None
             newest = _events.select().where(_events.c.run_id == run_id).order_by(_events.c.seq.desc()).limit(1)
             (asked,) = read_events(connection, newest)
-            if asked.data["step"] != approval.step:
+            assert isinstance(asked.data, RequiresAction)
+            if asked.data.step != approval.step:
                 return None
             decided = Event.of(run_id, asked.seq + 1, approval)
-            connection.execute(_NEW_EVENT, _row(decided))
+            insert_event(connection, decided)
             return _take(connection, [run_id], lease)[0], decided
 
         if (done := await self._database.write(statement)) is None:
@@ -201,34 +153,33 @@ class RunStore:
         chosen = sa.select(_runs.c.id).where(asked)
         return await self._database.read(lambda connection: list(connection.execute(chosen).scalars()))
 
-    def append(self, owner: str, event: Event, later: bool = False) -> asyncio.Future[None]:
-        """Done when the event is on disk and the run's followers are told, or raises NotStored.
+    async def append(self, owner: str, event: Event) -> None:
+        """Returns when the event is on disk and the run's followers are told. Raises NotStored."""
+        done: asyncio.Future[NotStored | None] = asyncio.get_running_loop().create_future()
+        self.put(owner, event, lambda problem: None if done.done() else done.set_result(problem))
+        if (problem := await done) is not None:
+            raise problem
+
+    def put(self, owner: str, event: Event, told: Callable[[NotStored | None], None], later: bool = False) -> None:
+        """As `append`, but does not wait: that it is done, or the problem, is `told`.
 
         The log has no gap: an event is stored only after the one before it, which need not be waited for. One that is
         stored `later`, a moment at most, shares a commit. A run that requires action is its owner's no more.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writing = self._database.write_bulk(_append_all, _Append(owner, event), later)
-        writing.add_done_callback(lambda written: self._appended(event, written, done))
-        return done
+        self._database.put(log_all, Append(owner, event), lambda result: told(self._appended(event, result)), later)
 
-    def _appended(self, event: Event, written: asyncio.Future[bool], done: asyncio.Future[None]) -> None:
+    def _appended(self, event: Event, result: Logged | Exception) -> NotStored | None:
         problem: NotStored | None = None
-        if error := written.exception():
+        if isinstance(result, Exception):
             problem = NotStored("the database did not take the run's next event; the gateway's log says why")
-            problem.__cause__ = error
-        elif not written.result():
+            problem.__cause__ = result
+        elif not result:
             problem = NotStored("the run has ended, goes on in another gateway, or an event before this is missing")
         if problem is None:
             self._following.tell(event)
         if problem is not None or event.type == RequiresAction.type:
             self._following.is_elsewhere(event.run_id)
-        if done.done():  # nobody waits any more
-            return
-        if problem is None:
-            done.set_result(None)
-        else:
-            done.set_exception(problem)
+        return problem
 
     async def events(self, run_id: str, after: int = -1) -> list[Event]:
         """The run's events with `seq` beyond `after`; empty when there are none, or no such run."""
@@ -305,35 +256,6 @@ class RunStore:
         await self._database.write(statement)
 
 
-def _append_all(connection: sa.Connection, appends: list[_Append]) -> list[bool]:
-    """Append those events that are the next of their run, if that is still their owner's; the lock keeps others from
-    taking it until the commit."""
-    wanted = list({append.event.run_id for append in appends})
-    held = {row.id: row for row in connection.execute(_HELD, {"wanted": wanted})}
-    newest = {run_id: row.newest for run_id, row in held.items()}
-    events, results = list[Event](), list[bool]()
-    for append in appends:
-        event = append.event
-        row = held.get(event.run_id)
-        is_next = row is not None and row.owner == append.owner and event.seq == newest[event.run_id] + 1
-        if is_next:
-            newest[event.run_id] = event.seq
-            events.append(event)
-        results.append(is_next)
-    if not events:
-        return results
-    connection.execute(_NEW_EVENT, [_row(event) for event in events])
-    ended = [{"ended": event.run_id, "how": event.data["outcome"]} for event in events if event.is_last]
-    if ended:
-        connection.execute(_END, ended)
-        arm(connection, [run["ended"] for run in ended], time.time())
-    waits = [{"waits": e.run_id, "to": e.data["expires_at"]} for e in events if e.type == RequiresAction.type]
-    if waits:
-        connection.execute(_LEAVE, waits)
-    add_usage(connection, ((held[event.run_id].key_id, _tokens(event)) for event in events), time.time())
-    return results
-
-
 def _lock_waiting(connection: sa.Connection, run_id: str, *more: sa.ColumnElement[bool]) -> bool:
     """Whether the run waits for approval; it is nobody else's until the commit."""
     chosen = sa.select(_runs.c.id).where(_runs.c.id == run_id, tables.waits, *more)
@@ -344,24 +266,3 @@ def _take(connection: sa.Connection, run_ids: list[str], lease: Lease) -> list[T
     take = _runs.update().where(_runs.c.id.in_(run_ids)).values(lease.model_dump())
     rows = connection.execute(take.returning(_runs.c.id.label("run_id"), _runs.c.tenant)).mappings()
     return [Taken.model_validate(dict(row)) for row in rows]
-
-
-def _claimed(connection: sa.Connection, tenant: str, key: str) -> Claimed | None:
-    chosen = _claims.select().where(_claims.c.tenant == tenant, _claims.c.key == key)
-    row = connection.execute(chosen).mappings().first()
-    return None if row is None else Claimed(key=row["key"], digest=row["digest"], run_id=row["run_id"])
-
-
-def read_events(connection: sa.Connection, chosen: sa.Select, asked: Mapping[str, object] | None = None) -> list[Event]:
-    """The events that `chosen` selects; `asked` are its parameters."""
-    rows = connection.execute(chosen, asked).all()
-    return [Event(run_id=row.run_id, seq=row.seq, type=row.type, at=row.at, data=json.loads(row.data)) for row in rows]
-
-
-def _row(event: Event) -> dict[str, object]:
-    return {**{name: getattr(event, name) for name in ("run_id", "seq", "type", "at")}, "data": json.dumps(event.data)}
-
-
-def _tokens(event: Event) -> int:
-    usage = event.data.get("usage") or {}
-    return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))

@@ -81,7 +81,9 @@ async def test_another_agent_asks_over_http(world: World, mode: str) -> None:
         await check(client)
 
 
-async def test_another_agent_asks_over_pipes(world: World) -> None:
+@pytest.mark.parametrize("seconds_per_word", [None, 0.05])
+async def test_another_agent_asks_over_pipes(world: World, seconds_per_word: float | None) -> None:
+    world.script.seconds_per_word = seconds_per_word  # texts come in parts then, which are no events
     async with over_pipes(world.gateway) as client:
         await check(client)
 

@@ -64,7 +64,7 @@ async def test_an_event_may_come_in_one_commit_with_the_run_that_it_is_of(stores
     await begin(store, "before")
     busy = asyncio.create_task(store.database.write(lambda _: time.sleep(0.3)))
     await asyncio.sleep(0.1)
-    other = store.runs.append("a", planned("before", 1))
+    other = asyncio.create_task(store.runs.append("a", planned("before", 1)))
     creating = asyncio.create_task(begin(store, "r"))
     await asyncio.sleep(0)
     await store.runs.append("a", planned("r", 1))
@@ -77,11 +77,13 @@ async def test_what_nobody_waits_for_is_stored_with_what_somebody_does_or_soon_b
 ) -> None:
     store = stores[0]
     await begin(store, "r")
-    put_off = store.runs.append("a", planned("r", 1), later=True)
+    told, alone = list[NotStored | None](), asyncio.Event()
+    store.runs.put("a", planned("r", 1), told.append, later=True)
     await store.runs.append("a", planned("r", 2))
-    assert put_off.done()
+    assert told == [None]
+    store.runs.put("a", planned("r", 3), lambda _: alone.set(), later=True)
     async with asyncio.timeout(5):
-        await store.runs.append("a", planned("r", 3), later=True)
+        await alone.wait()
     assert [event.seq for event in await stores[1].runs.events("r")] == [0, 1, 2, 3]
 
 
