@@ -1,16 +1,19 @@
 """A run's events as the chunks of a chat completion.
 
-The role comes first, then a chunk without text for each plan, call and observation, then the answer while it is
-written, then the finish reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then
-`[DONE]`. A run that waits for approval ends its stream like that too, with a statement in place of the answer.
+The role comes first, then a chunk for each plan, call and observation, then the answer while it is written, then the
+finish reason with the whole run in `umi`; with `include_usage` one more chunk, without choices; then `[DONE]`. A run
+that waits for approval ends its stream like that too, with a statement in place of the answer.
+
+Plans come while they are written as well, as `reasoning_content`: OpenAI has no field for what a model thinks, and
+this is the one that most servers and clients of its API have agreed on.
 """
 
 from collections.abc import Iterator
 
-from gateway.deltas import ANSWER_DELTA, Delta
-from gateway.events import Event, RequiresAction, RunCompleted, RunCreated
+from gateway.deltas import ANSWER_DELTA, PLAN_DELTA, Delta
+from gateway.events import Event, Planned, RequiresAction, RunCompleted, RunCreated
 from gateway.openai.bodies import MODEL
-from gateway.openai.chat_results import completion_id, finish_reason, usage_of
+from gateway.openai.chat_results import BETWEEN_PLANS, completion_id, finish_reason, usage_of
 from gateway.openai.endings import extension, text_of
 from gateway.openai.errors import error_of
 from gateway.openai.runs import frame
@@ -25,23 +28,33 @@ class Chunks:
     def __init__(self, with_usage: bool) -> None:
         self._with_usage = with_usage
         self._events: list[Event] = []
-        self._answer = Spoken()
+        self._plan, self._answer = Spoken(), Spoken()
 
     def frames(self, event: Event | Delta) -> Iterator[str]:
         """The frames that `event` adds."""
         if isinstance(event, Delta):
             if event.type == ANSWER_DELTA and (text := self._answer.more(event.data)):
                 yield self._chunk({"content": text})
+            elif event.type == PLAN_DELTA and (text := self._plan.more(event.data)):
+                yield self._chunk({"reasoning_content": text})
             return
         self._events.append(event)
-        if event.type == RunCompleted.type:
-            yield from self._end()
-        elif event.type == RunCreated.type:
-            yield self._chunk({"role": "assistant", "content": ""}, {"run_id": event.run_id})
-        else:
-            yield self._chunk({}, {"run_id": event.run_id, "event": event.model_dump(mode="json")})
-            if event.type == RequiresAction.type:
+        match event.data:
+            case RunCompleted():
                 yield from self._end()
+            case RunCreated():
+                yield self._chunk({"role": "assistant", "content": ""}, {"run_id": event.run_id})
+            case Planned(plan=plan):
+                text, self._plan = self._plan.rest(plan.rationale), Spoken(BETWEEN_PLANS)
+                yield self._happened(event, {"reasoning_content": text} if text else None)
+            case RequiresAction():
+                yield self._happened(event)
+                yield from self._end()
+            case _:
+                yield self._happened(event)
+
+    def _happened(self, event: Event, delta: JsonObject | None = None) -> str:
+        return self._chunk(delta or {}, {"run_id": event.run_id, "event": event.model_dump(mode="json")})
 
     def _end(self) -> Iterator[str]:
         view = fold(self._events)

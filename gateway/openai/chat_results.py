@@ -6,6 +6,8 @@ from gateway.openai.endings import extension, text_of, tokens_of
 from gateway.views import RunView
 from umi.trajectory import JsonObject
 
+BETWEEN_PLANS = "\n\n"
+
 
 def completion_id(run_id: str) -> str:
     """The id of the run's completion."""
@@ -30,7 +32,8 @@ def usage_of(view: RunView) -> JsonObject:
 
 def completion_of(view: RunView, metadata: dict[str, str] | None) -> JsonObject:
     """The chat completion that a finished run is."""
-    message = {"role": "assistant", "content": text_of(view), "refusal": None}
+    thought = BETWEEN_PLANS.join(step.rationale for step in view.steps)
+    message = {"role": "assistant", "content": text_of(view), "refusal": None, "reasoning_content": thought or None}
     return {
         "id": completion_id(view.run_id),
         "object": "chat.completion",

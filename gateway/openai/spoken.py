@@ -1,12 +1,13 @@
-"""An answer that is sent while it is written, to clients that take back nothing."""
+"""A text that is sent while it is written, to clients that take back nothing."""
 
 from gateway.deltas import Written
 
 
 class Spoken:
-    """What has been sent of the answer."""
+    """What has been sent of the text; `before` is sent ahead of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: str = "") -> None:
+        self._before = before
         self.text = ""
         self._written = ""
 
@@ -25,5 +26,6 @@ class Spoken:
     def _beyond(self, text: str) -> str | None:
         if not text.startswith(self.text):
             return None
+        ahead = "" if self.text else self._before
         beyond, self.text = text[len(self.text) :], text
-        return beyond
+        return ahead + beyond if beyond else ""

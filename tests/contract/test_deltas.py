@@ -188,6 +188,17 @@ def test_a_chat_gets_the_answer_in_the_parts_in_which_it_is_written(speaking: Wo
     assert len(parts) > 5
 
 
+def test_a_chat_gets_plans_while_they_are_written_as_what_the_model_thinks(speaking: World) -> None:
+    with connect(speaking.gateway) as client:
+        chunks = list(chat(client, stream=True))
+        thoughts = [getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks]
+        whole = chat(client).choices[0].message.reasoning_content
+    first, second = (each.rationale for each in PLANS)
+    assert "".join(thoughts) == whole == f"{first}\n\n{second}"
+    assert len([text for text in thoughts if text]) > 8
+    assert not any(thoughts[next(n for n, chunk in enumerate(chunks) if chunk.choices[0].delta.content) :])
+
+
 @pytest.mark.parametrize(("begun", "said"), [("The sum of 2", ANSWER), ("Oh", f"Oh\n\n{ANSWER}")])
 def test_a_chat_whose_answer_was_begun_anew_repeats_nothing_unless_it_is_another(
     speaking: World, begun: str, said: str

@@ -65,7 +65,8 @@ def test_a_streamed_chat_sends_the_role_the_steps_as_they_happen_the_answer_and_
     assert first.choices[0].delta.model_dump(exclude_none=True) == {"role": "assistant", "content": ""}
     assert [step.umi["event"]["type"] for step in steps] == ["plan", "call", "observation", "plan"]
     assert steps[2].umi["event"]["data"]["observation"] == '{"sum": 5}'
-    assert all(step.choices[0].delta.model_dump(exclude_none=True) == {} for step in steps)
+    thoughts = [{"reasoning_content": "Because."}, {}, {}, {"reasoning_content": "\n\nBecause."}]
+    assert [step.choices[0].delta.model_dump(exclude_none=True) for step in steps] == thoughts
     assert answer.choices[0].delta.content == "It is done."
     assert seen[-3][0] - seen[-4][0] > 0.1, "the steps were held back until the answer"
     assert (end.choices[0].finish_reason, end.choices[0].delta.content) == ("stop", None)

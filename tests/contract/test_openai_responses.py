@@ -95,18 +95,22 @@ def test_a_response_has_rationales_calls_and_the_answer_as_its_output(world: Wor
 
 def test_a_streamed_response_has_the_events_that_the_client_puts_together(world: World, client: openai.OpenAI) -> None:
     world.script.calls = [call("add", a=2, b=3)]
-    item = ["response.output_item.added", "response.output_item.done"]
+    thought = [
+        "response.output_item.added",
+        *(f"response.reasoning_summary_{kind}" for kind in ("part.added", "text.delta", "text.done", "part.done")),
+        "response.output_item.done",
+    ]
     events = list(respond(client, stream=True))
     assert [event.type for event in events] == [
         "response.created",
         "response.in_progress",
-        *item,
+        *thought,
         "response.output_item.added",
         "response.mcp_call.in_progress",
         "response.mcp_call_arguments.done",
         "response.mcp_call.completed",
         "response.output_item.done",
-        *item,
+        *thought,
         "response.output_item.added",
         "response.content_part.added",
         "response.output_text.delta",
