@@ -8,7 +8,7 @@ OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT is true.
 import json
 import os
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
@@ -119,12 +119,13 @@ class RunSpan:
             self._span.end()
 
 
-@contextmanager
-def role(role: Role, version: str | None) -> Generator[Callable[[RoleReply], None]]:
+def role(role: Role, version: str | None) -> AbstractContextManager[Callable[[RoleReply], None]]:
     """Around one request to a role; the reply is to be told."""
-    if not _is_traced():
-        yield _nothing
-        return
+    return _role(role, version) if _is_traced() else _UNTRACED
+
+
+@contextmanager
+def _role(role: Role, version: str | None) -> Generator[Callable[[RoleReply], None]]:
     attributes = {**_AGENT, "gen_ai.agent.name": role.value}
     if version is not None:
         attributes["gen_ai.request.model"] = version
@@ -139,14 +140,17 @@ def role(role: Role, version: str | None) -> Generator[Callable[[RoleReply], Non
         yield answered
 
 
-@contextmanager
 def tool(
     name: str, toolset: str, call_id: str, arguments: Mapping[str, object]
-) -> Generator[Callable[[ToolOutcome, int | None, str], None]]:
+) -> AbstractContextManager[Callable[[ToolOutcome, int | None, str], None]]:
     """Around one tool call; its outcome, status and observation are to be told."""
-    if not _is_traced():
-        yield _nothing
-        return
+    return _tool(name, toolset, call_id, arguments) if _is_traced() else _UNTRACED
+
+
+@contextmanager
+def _tool(
+    name: str, toolset: str, call_id: str, arguments: Mapping[str, object]
+) -> Generator[Callable[[ToolOutcome, int | None, str], None]]:
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": name,
@@ -185,6 +189,9 @@ def _span(name: str, attributes: Mapping[str, AttributeValue]) -> Generator[Span
 
 def _nothing(*_: object) -> None:
     """There is no span to tell."""
+
+
+_UNTRACED = nullcontext(_nothing)
 
 
 def _is_traced() -> bool:
