@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import aiohttp
-import httpx
 
 from umi.sse import Parser
 from umi.wire import EVENT_STREAM, Heard, Problem, StreamedTurn
 
-# All that a request can raise, through httpx-aiohttp (gateway/egress) as well: that lets some of aiohttp's errors
-# through as they are (a header line that is too long, for one), and odd host names end in UnicodeError.
-SEND_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, UnicodeError, OSError)
+SEND_ERRORS = (aiohttp.ClientError, UnicodeError, OSError)
+"""All that a request can raise; odd host names end in UnicodeError."""
 
 
 @dataclass(frozen=True)
@@ -98,4 +96,4 @@ async def _end_of_turn(stream: aiohttp.StreamReader, heard: Heard) -> Answer:
 
 def is_connect_failure(error: Exception) -> bool:
     """Whether nothing was connected, or the connection broke before an answer began."""
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | OSError)
+    return isinstance(error, aiohttp.ClientConnectionError | OSError)

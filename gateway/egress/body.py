@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 
-import httpx
+import aiohttp
 
 from umi.errors import NotReached, TooLarge
 
@@ -11,24 +11,24 @@ ACCEPTED = "gzip, deflate"
 Decoder = Callable[[bytes, int], bytes]
 
 
-async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
-    """The decoded body of a response that is being streamed.
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """The decoded body of a response.
 
     Never holds more than `max_bytes` and one chunk, however small the body was compressed. Raises TooLarge;
     NotReached when it is encoded in a way that was not asked for, or not as it says.
     """
     decode = _decoder(response.headers.get("content-encoding", "identity"))
     length = response.headers.get("content-length", "")
-    if response.request.method == "HEAD":
+    if response.method == "HEAD":
         return b""
     if length.isascii() and length.isdigit() and int(length[:19]) > max_bytes:
-        raise TooLarge(max_bytes, response.status_code)
+        raise TooLarge(max_bytes, response.status)
     received, body = 0, bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.content.iter_any():
         received += len(chunk)
         body += decode(chunk, max_bytes - len(body) + 1)
         if max(received, len(body)) > max_bytes:
-            raise TooLarge(max_bytes, response.status_code)
+            raise TooLarge(max_bytes, response.status)
     return bytes(body)
 
 

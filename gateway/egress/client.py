@@ -10,10 +10,9 @@ from urllib.parse import urlencode
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver
-from httpx_aiohttp import AiohttpTransport
 
 from gateway.egress.body import ACCEPTED, read_body
-from gateway.egress.guard import guarded_transport
+from gateway.egress.guard import guarded_session
 from gateway.egress.hosts import Hosts
 from gateway.egress.permission import Origin, Permission, Rule
 from gateway.egress.retries import IDEMPOTENT, asks_to_come_back, pause
@@ -65,6 +64,16 @@ class Outgoing:
     credentials: Credentials = Credentials()
 
 
+@dataclass(frozen=True)
+class Request:
+    """One request as it goes out."""
+
+    method: str
+    url: httpx.URL
+    headers: dict[str, str]
+    content: bytes | None = None
+
+
 class Egress:
     """The one client for everything that users name; an async context manager.
 
@@ -76,14 +85,14 @@ class Egress:
         self, hosts: Hosts, connections: int = 512, resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
     ) -> None:
         self._hosts, self._connections, self._resolver = hosts, connections, resolver
-        self._transports: dict[frozenset[Rule], AiohttpTransport] = {}
+        self._sessions: dict[frozenset[Rule], aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for transport in self._transports.values():
-            await transport.aclose()
+        for session in self._sessions.values():
+            await session.close()
 
     async def send(self, outgoing: Outgoing, permission: Permission, limits: Limits) -> Answer:
         """The response to `outgoing`, redirects followed when its method changes nothing.
@@ -95,7 +104,6 @@ class Egress:
         origin = home = permission.check(url)
         for _ in range(limits.redirects + 1):
             request = (_request if leads_home(origin, home) else _bare_request)(outgoing, url)
-            request.extensions["timeout"] = {"connect": limits.connect_seconds, "read": limits.read_seconds}
             answer = await self._tried(request, origin, permission, limits, deadline)
             target = answer.headers.get("location")
             if answer.status not in _REDIRECTS or target is None or outgoing.method not in SAFE:
@@ -105,7 +113,7 @@ class Egress:
         raise Forbidden(f"redirects more than {limits.redirects} times")
 
     async def _tried(
-        self, request: httpx.Request, origin: Origin, permission: Permission, limits: Limits, deadline: float
+        self, request: Request, origin: Origin, permission: Permission, limits: Limits, deadline: float
     ) -> Answer:
         """The request's response, after some more tries if it may be repeated and there is time for them."""
         clock = asyncio.get_running_loop().time
@@ -133,45 +141,57 @@ class Egress:
             await asyncio.sleep(seconds)
 
     async def _exchange(
-        self, request: httpx.Request, origin: Origin, permission: Permission, limits: Limits, deadline: float
+        self, request: Request, origin: Origin, permission: Permission, limits: Limits, deadline: float
     ) -> Answer:
-        """One request, one response. The transport is used without httpx's client, which would log the whole URL."""
+        """One request, one response."""
         late = TimedOut(f"did not answer within {limits.seconds:g} s")
         async with self._hosts.slot(origin, deadline, late):
             with told(late):
-                response = await self._transport(permission.rules).handle_async_request(request)
-                response.request = request
-                try:
-                    return Answer(response.status_code, response.headers, await read_body(response, limits.bytes))
-                finally:
-                    await response.aclose()
+                response = await self._sent(request, permission, limits.connect_seconds, limits.read_seconds)
+                async with response:
+                    return Answer(response.status, response.headers, await read_body(response, limits.bytes))
 
-    async def begin(self, request: httpx.Request, permission: Permission, late: TimedOut) -> httpx.Response:
+    async def begin(
+        self,
+        request: Request,
+        permission: Permission,
+        late: TimedOut,
+        connect_seconds: float,
+        read_seconds: float | None,
+    ) -> aiohttp.ClientResponse:
         """The head of the response to one request, as it is: not redirected, not repeated.
 
-        Whoever reads its body limits it, and reads inside `told`. Raises Forbidden, NotReached, or `late` when nothing
-        came within the request's own timeout.
+        Whoever reads its body limits it, reads inside `told`, and closes it. Raises Forbidden, NotReached, or `late`
+        when nothing came within `read_seconds`.
         """
         permission.check(request.url)
         with told(late):
-            response = await self._transport(permission.rules).handle_async_request(request)
-        response.request = request
-        return response
+            return await self._sent(request, permission, connect_seconds, read_seconds)
 
-    def _transport(self, rules: frozenset[Rule]) -> AiohttpTransport:
-        if rules not in self._transports:
-            self._transports[rules] = guarded_transport(rules, self._connections, self._resolver)
-        return self._transports[rules]
+    async def _sent(
+        self, request: Request, permission: Permission, connect_seconds: float, read_seconds: float | None
+    ) -> aiohttp.ClientResponse:
+        rules = permission.rules
+        if rules not in self._sessions:
+            self._sessions[rules] = guarded_session(rules, self._connections, self._resolver())
+        return await self._sessions[rules].request(
+            request.method,
+            str(request.url),
+            headers=request.headers,
+            data=request.content or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=read_seconds),
+        )
 
 
 @contextmanager
 def told(late: TimedOut) -> Generator[None]:
-    """Says in our own errors what the transport raises inside: `late`, Forbidden or NotReached."""
+    """Says in our own errors what aiohttp raises inside: `late`, Forbidden or NotReached."""
     try:
         yield
-    except httpx.ReadTimeout as error:
+    except aiohttp.SocketTimeoutError as error:
         raise late from error
-    except httpx.UnsupportedProtocol as error:  # what aiohttp says of a host such as 2130706433
+    except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL) as error:  # a host such as 2130706433
         raise Forbidden("leads to an address that cannot be read") from error
     except SEND_ERRORS as error:
         if is_connect_failure(error):
@@ -192,7 +212,7 @@ def leads_home(origin: Origin, home: Origin) -> bool:
     return origin == home or (origin == home._replace(scheme="https", port=443) and home.port == 80)
 
 
-def _request(outgoing: Outgoing, url: httpx.URL) -> httpx.Request:
+def _request(outgoing: Outgoing, url: httpx.URL) -> Request:
     """The whole request, with what says who is asking."""
     credentials = outgoing.credentials
     headers = _ACCEPT | outgoing.headers | credentials.headers
@@ -203,9 +223,9 @@ def _request(outgoing: Outgoing, url: httpx.URL) -> httpx.Request:
     added = [urlencode({key: value}) for key, value in credentials.query.items() if key not in url.params]
     if added:
         url = url.copy_with(query="&".join([*filter(None, [url.query.decode("ascii")]), *added]).encode())
-    return httpx.Request(outgoing.method, url, headers=headers, content=outgoing.content)
+    return Request(outgoing.method, url, headers, outgoing.content)
 
 
-def _bare_request(outgoing: Outgoing, url: httpx.URL) -> httpx.Request:
+def _bare_request(outgoing: Outgoing, url: httpx.URL) -> Request:
     """What another origin may see of a request: nothing that was written for the first one."""
-    return httpx.Request(outgoing.method, url, headers=_ACCEPT)
+    return Request(outgoing.method, url, _ACCEPT)

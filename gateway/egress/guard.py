@@ -1,16 +1,15 @@
-"""What is dialled: every socket of a guarded transport is opened here, to an address that was checked before.
+"""What is dialled: every socket of a guarded client is opened here, to an address that was checked before.
 
 A name is resolved once, its addresses are checked, and exactly those are handed on: there is no second look-up that
 could give another answer. An address that stands in the URL itself is checked when its socket is made.
 """
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
 
 from gateway.egress.addresses import Address, is_public, parse_address
 from gateway.egress.permission import Rule, admits, canonical
@@ -58,30 +57,28 @@ class Guard(AbstractResolver):
         return socket.socket(family, kind, protocol)
 
 
-def guarded_transport(
-    rules: Iterable[Rule], connections: int, resolver: Callable[[], AbstractResolver], header_bytes: int = 8190
-) -> AiohttpTransport:
-    """A transport that can reach public addresses and what `rules` admit, and nothing else: no proxy, no cookies.
+def guarded_session(
+    rules: Iterable[Rule], connections: int, resolver: AbstractResolver, header_bytes: int = 8190
+) -> aiohttp.ClientSession:
+    """A client that can reach public addresses and what `rules` admit, and nothing else: no proxy, no cookies.
 
-    `resolver` makes the one that asks the DNS. Every header line may have `header_bytes`, and there may be 128 of them.
+    `resolver` asks the DNS. Every header line may have `header_bytes`, and there may be 128 of them. Bodies come as
+    they were sent: whoever reads one decompresses it within limits (gateway/egress/body.py).
     """
-    frozen = frozenset(rules)
-
-    def session() -> aiohttp.ClientSession:
-        guard = Guard(frozen, resolver())
-        connector = aiohttp.TCPConnector(
-            limit=connections,
-            keepalive_timeout=2.0,
-            resolver=guard,
-            socket_factory=guard.open_socket,
-            use_dns_cache=False,  # it is asked through the guard, each time
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_line_size=header_bytes,
-            max_field_size=header_bytes,
-            max_headers=128,
-        )
-
-    return AiohttpTransport(client=session)
+    guard = Guard(rules, resolver)
+    connector = aiohttp.TCPConnector(
+        limit=connections,
+        keepalive_timeout=2.0,
+        resolver=guard,
+        socket_factory=guard.open_socket,
+        use_dns_cache=False,  # it is asked through the guard, each time
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        max_line_size=header_bytes,
+        max_field_size=header_bytes,
+        max_headers=128,
+    )

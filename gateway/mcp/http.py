@@ -8,11 +8,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import aiohttp
 import httpx
 import httpx2
 
 from gateway.egress.body import read_body
-from gateway.egress.client import Egress, Limits, leads_home, told
+from gateway.egress.client import Egress, Limits, Request, leads_home, told
 from gateway.egress.keys import Keyring
 from gateway.egress.permission import origin_of
 from gateway.mcp.exchange import Exchange, current
@@ -61,27 +62,30 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     async def _answer(self, request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
         outgoing = await self._outgoing(request, exchange)
-        response = await self._egress.begin(outgoing, self._remote.permission, exchange.late)
-        exchange.status = response.status_code
+        read_seconds = None if exchange.deadline is None else exchange.limits.read_seconds
+        response = await self._egress.begin(
+            outgoing, self._remote.permission, exchange.late, exchange.limits.connect_seconds, read_seconds
+        )
+        exchange.status = response.status
         has_session = "mcp-session-id" in request.headers
-        exchange.is_forgotten |= response.status_code == 404 and has_session and request.method == "POST"
+        exchange.is_forgotten |= response.status == 404 and has_session and request.method == "POST"
         headers = {name: value for name, value in response.headers.items() if name.lower() in _KEPT}
         if response.headers.get("content-type", "").lower().startswith(_EVENTS) and request.method != "DELETE":
             if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-                await response.aclose()
+                response.close()
                 raise NotReached("answered in an encoding that was not asked for")
-            return httpx2.Response(response.status_code, headers=headers, stream=_Events(response, exchange))
+            return httpx2.Response(response.status, headers=headers, stream=_Events(response, exchange))
         try:
             with told(exchange.late):
                 body = await read_body(response, max(0, exchange.left))
         except TooLarge as error:
             raise TooLarge(exchange.limits.bytes, error.status) from error
         finally:
-            await response.aclose()
+            response.release()
         exchange.receive(len(body))
-        return httpx2.Response(response.status_code, headers=headers, content=body)
+        return httpx2.Response(response.status, headers=headers, content=body)
 
-    async def _outgoing(self, request: httpx2.Request, exchange: Exchange) -> httpx.Request:
+    async def _outgoing(self, request: httpx2.Request, exchange: Exchange) -> Request:
         """The same request with our own headers, and with the keys if it goes to where they are for."""
         url = httpx.URL(str(request.url))
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_SENT} | _OURS
@@ -89,20 +93,17 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             opened = await self._keyring.open(self._remote.keys, self._remote.permission)
             exchange.secrets.update(opened.secrets)
             headers |= opened.credentials.headers
-        outgoing = httpx.Request(request.method, url, headers=headers, content=await request.aread())
-        read = None if exchange.deadline is None else exchange.limits.read_seconds
-        outgoing.extensions["timeout"] = {"connect": exchange.limits.connect_seconds, "read": read}
-        return outgoing
+        return Request(request.method, url, headers, await request.aread())
 
 
 class _Events(httpx2.AsyncByteStream):
     """A stream of events, as long and as large as its exchange admits."""
 
-    def __init__(self, response: httpx.Response, exchange: Exchange) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
         self._response, self._exchange = response, exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces = self._response.aiter_raw()
+        pieces = self._response.content.iter_any()
         while (piece := await self._next(pieces)) is not None:
             yield piece
 
@@ -122,7 +123,7 @@ class _Events(httpx2.AsyncByteStream):
         raise httpx2.SSEError(str(error)) from error
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        self._response.close()
 
 
 def _is_notification(body: bytes) -> bool:
