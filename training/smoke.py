@@ -42,10 +42,9 @@ def first_turn(record: Record, role: Role) -> SmokeCase | None:
 
 
 def _brief(trajectory: Trajectory) -> Trajectory:
-    """With the tools that are called and one other: a swap takes about as long as its cases take to be read."""
+    """With the tools that are called, or one: a swap takes about as long as its cases take to be read."""
     called = {step.call.tool for step in trajectory.steps if step.call}
-    others = [tool.name for tool in trajectory.tools if tool.name not in called]
-    kept = called | set(others[:1])
+    kept = called or {tool.name for tool in trajectory.tools[:1]}
     return trajectory.model_copy(update={"tools": tuple(tool for tool in trajectory.tools if tool.name in kept)})
 
 

@@ -94,7 +94,7 @@ class Directory:
     releases/<role>.json          written beside, flushed and renamed, under a lock
     """
 
-    look_seconds = 0.1
+    look_seconds = 0.025
 
     def __init__(self, root: Path) -> None:
         self.root = root
