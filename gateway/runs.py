@@ -132,7 +132,7 @@ class Runs:
         """
         run = self._running.get(run_id)  # held to the end, and with it the events
         if run:
-            await asyncio.wait([run.task])
+            await run.log.settled.wait()
         if not (run and run.log.is_whole) and await self._store.outcome(run_id) is None:
             async for event in self._store.follow(run_id, patience=1.0):
                 asks = event is not None and event.type == RequiresAction.type
@@ -301,6 +301,8 @@ class _Log:
         """Why an event was not stored."""
         self.is_over = False
         """Whether its newest event ends the run, or leaves it to a person."""
+        self.settled = asyncio.Event()
+        """Set once that is stored, or the run does not go on here."""
 
     @property
     def is_whole(self) -> bool:
@@ -342,6 +344,7 @@ class _Log:
     def leave(self) -> None:
         """The run does not go on here. Harmless after its end."""
         self.span.left()
+        self.settled.set()
         if not self.is_over:
             self._tail.is_whole = False
 
@@ -351,7 +354,10 @@ class _Log:
             self._is_stored.set()
         if problem is not None:
             self._broken = self._broken or problem
+            self.settled.set()
             return
+        if isinstance(payload, RunCompleted | RequiresAction):
+            self.settled.set()
         if isinstance(payload, RunCompleted):
             self._metrics.completed(payload.outcome, payload.seconds)
             self.span.completed(payload)
