@@ -63,6 +63,18 @@ def test_cancelling_ends_the_generation_or_the_tool_call_in_flight(world: World,
     assert 'umi_runs_total{outcome="cancelled"} ' in world.client.get("/metrics").text
 
 
+def test_whoever_waits_for_a_run_that_somebody_else_cancels_is_told_its_end(world: World) -> None:
+    world.script.delays[Role.PLANNER] = 30
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(world.ask()))
+    asking.start()
+    while not (running := world.client.get("/v1/runs?outcome=running").json()["runs"]):
+        time.sleep(0.01)
+    world.client.post(f"/v1/runs/{running[0]['run_id']}/cancel")
+    asking.join(20)
+    assert [(answer.status_code, answer.json().get("outcome")) for answer in answers] == [(200, "cancelled")]
+
+
 def test_cancelling_a_run_that_has_ended_changes_nothing(world: World) -> None:
     run = world.run()
     assert world.client.post(f"/v1/runs/{run['run_id']}/cancel").json() == run
