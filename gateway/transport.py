@@ -45,9 +45,9 @@ class RoleClient:
         assert self._session is not None
         await self._session.close()
 
-    async def get(self, url: str) -> Answer:
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """The whole response. Raises what is in SEND_ERRORS."""
-        return await self._send("GET", url)
+        return await self._send("GET", url, headers=headers)
 
     async def post(self, url: str, content: str, headers: Mapping[str, str], heard: Heard | None = None) -> Answer:
         """As `get`; cancelling drops the connection.

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.replicas import addresses
-from gateway.transport import SEND_ERRORS
+from gateway.transport import SEND_ERRORS, Answer, RoleClient
 from umi.roles import Role
 from umi.trajectory import Frozen
 from umi.wire import Replica
@@ -38,8 +37,8 @@ async def reports(urls: Mapping[Role, str], token: str | None = None) -> list[Re
     found = await asyncio.gather(*(_looked_up(url) for url in urls.values()))
     asked = [(role, url) for role, replicas in zip(urls, found, strict=True) for url in replicas]
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx.AsyncClient(timeout=None, trust_env=False, headers=headers) as client:
-        told = await asyncio.gather(*(_reports(client, role, url) for role, url in asked))
+    async with RoleClient(connections=0) as client:  # as many as there are replicas
+        told = await asyncio.gather(*(_reports(client, headers, role, url) for role, url in asked))
     return [report for several in told for report in several]
 
 
@@ -50,34 +49,34 @@ async def _looked_up(url: str) -> list[str]:
         return [url]
 
 
-async def _reports(client: httpx.AsyncClient, role: Role, url: str) -> list[Report]:
+async def _reports(client: RoleClient, headers: Mapping[str, str], role: Role, url: str) -> list[Report]:
     """Of the replica at an address; of all of them where that is a balancer's, which can list those behind it."""
     parts = urlsplit(url)
     address = parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
     try:
         async with asyncio.timeout(_PATIENCE):
-            reply = await client.get(f"{url}/v1/replicas")
-            if reply.status_code == 404:
-                reply = await client.get(f"{url}/v1/replica")
+            reply = await client.get(f"{url}/v1/replicas", headers)
+            if reply.status == 404:
+                reply = await client.get(f"{url}/v1/replica", headers)
                 return [_read(role, address, reply)]
     except TimeoutError:
         return [Report(role=role, address=address, problem=f"cannot be asked: no answer within {_PATIENCE:.0f} s")]
     except SEND_ERRORS as error:
         return [Report(role=role, address=address, problem=f"cannot be asked: {error or type(error).__name__}")]
     try:
-        behind = _BEHIND.validate_json(reply.content)
+        behind = _BEHIND.validate_json(reply.body)
     except ValidationError:
         return [_read(role, address, reply)]
     return [_report(role, name, serves) for name, serves in behind.items()]
 
 
-def _read(role: Role, address: str, reply: httpx.Response) -> Report:
-    if reply.status_code == 401:
+def _read(role: Role, address: str, reply: Answer) -> Report:
+    if reply.status == 401:
         return Report(role=role, address=address, problem="wants another token: see UMI_ROLE_TOKEN")
     try:
-        return _report(role, address, Replica.model_validate_json(reply.content))
+        return _report(role, address, Replica.model_validate_json(reply.body))
     except ValidationError:
-        return Report(role=role, address=address, problem=f"is no role service: answers {reply.status_code}")
+        return Report(role=role, address=address, problem=f"is no role service: answers {reply.status}")
 
 
 def _report(role: Role, address: str, serves: Replica) -> Report:
