@@ -1,6 +1,7 @@
 """What a role service needs from whatever runs its model: the `Engine` protocol and the values it exchanges."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -120,6 +121,10 @@ class Engine(Protocol):
         The text follows `tokens`. 0 when the version would write just this at temperature 0. It is read in one
         pass, ahead of whatever waits, so a version can be tried on a busy engine. Raises as `generate` does.
         """
+        ...
+
+    def making_way(self) -> AbstractAsyncContextManager[None]:
+        """Around the loading and the trial of a version: whatever would make them wait for long, waits itself."""
         ...
 
     def check(self) -> None:

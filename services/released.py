@@ -239,8 +239,9 @@ class ReleasedWeights:
                 served_alone(checkpoint.manifest, release)
                 await self._replace(checkpoint)
             else:
-                await self._engine.add(checkpoint)
-                await self._hold(checkpoint)
+                async with self._engine.making_way():
+                    await self._engine.add(checkpoint)
+                    await self._hold(checkpoint)
         except BadInput as error:
             raise _Refused(str(error)) from error
 

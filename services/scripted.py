@@ -7,6 +7,7 @@ app = create_app(PLANNER, engine, checkpoint, RoleSettings())
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from umi.errors import BadCheckpoint
@@ -141,6 +142,10 @@ class ScriptedEngine:
         """0 when this is what the script says next, and far behind otherwise."""
         written = await self.generate(version, tokens, None, Sampling(max_tokens=self._max_model_len))
         return 0.0 if written.text == text else math.inf
+
+    def making_way(self) -> AbstractAsyncContextManager[None]:
+        """Nothing here takes long."""
+        return nullcontext()
 
     def check(self) -> None:
         """Raises EngineFailure once `dead` is set."""

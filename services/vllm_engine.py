@@ -7,7 +7,8 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from services import room
 from services.engine import Constraint, EngineFailure, Generation, Phases, Replaced, Sampling
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
-from services.vllm_sampling import parameters
+from services.vllm_sampling import endless, parameters
 from umi.errors import BadCheckpoint
 from umi.manifest import Checkpoint, Kind
 from umi.tracing import is_on
@@ -56,7 +57,7 @@ class VllmEngine:
         self._loras = 0
         self._max_rank: int | None = None
         self._full: FullWeights | None = None
-        self._closing = False
+        self._closing, self._is_slow = False, False
 
     @property
     def max_model_len(self) -> int:
@@ -65,6 +66,8 @@ class VllmEngine:
 
     async def load(self, checkpoint: Checkpoint) -> None:
         """Start the engine; takes half a minute on a CPU. Raises BadCheckpoint or EngineFailure."""
+        from vllm.platforms import current_platform
+
         fits(checkpoint, self._settings)
         if self._llm is not None:  # the one before this failed its trial
             await self._end()
@@ -76,7 +79,7 @@ class VllmEngine:
         if self._closing:
             llm.shutdown()
             return
-        self._llm, self._tokenizer = llm, llm.get_tokenizer()
+        self._llm, self._tokenizer, self._is_slow = llm, llm.get_tokenizer(), current_platform.is_cpu()
         if checkpoint.manifest.kind is Kind.FULL:
             self._held[checkpoint.manifest.version] = _Held(_stop_id(self._tokenizer, checkpoint), None)
             self._full = await FullWeights.loaded(llm, checkpoint)
@@ -177,6 +180,23 @@ class VllmEngine:
             best = max(found.logprob for found in likelihoods.values())
             behind = max(behind, best - likelihoods[token].logprob)
         return behind
+
+    @asynccontextmanager
+    async def making_way(self) -> AsyncGenerator[None]:
+        """On a CPU nobody's prompt is read meanwhile, since something urgent is being written all the time: a step that
+        reads takes a fifth of a second, and both an adapter and its trial wait until one has ended."""
+        text = asyncio.create_task(self._write_urgently()) if self._is_slow and self._held else None
+        try:
+            yield
+        finally:
+            if text is not None:
+                text.cancel()
+                await asyncio.gather(text, return_exceptions=True)
+
+    async def _write_urgently(self) -> None:
+        """Something that nobody reads, until it is cancelled."""
+        version, held = next(iter(self._held.items()))
+        await self._complete(version, held, [held.stop], endless(self.max_model_len - 1), priority=_FIRST)
 
     def _version(self, version: str) -> _Held:
         if self._llm is None:

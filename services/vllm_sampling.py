@@ -25,6 +25,20 @@ def parameters(constraint: Constraint | None, sampling: Sampling, stop: int, is_
     )
 
 
+def endless(tokens: int) -> "SamplingParams":
+    """So many tokens, whatever they are."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=tokens,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
 def _structured(constraint: Constraint | None) -> Any:
     from vllm.sampling_params import StructuredOutputsParams
 

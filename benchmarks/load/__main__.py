@@ -1,6 +1,7 @@
 """Load: runs of six role calls and two tool calls, 1 to 512 at once, on the gateway and on what it is compared with.
 
-Exits with 1 when a goal is missed. CPU a run can be compared on a busy machine, times cannot: they need two idle cores.
+All are measured in turns, some runs each, so that a machine that is faster or slower for a while is so for all. Exits
+with 1 when a goal is missed. CPU a run can be compared on a busy machine, times cannot: they need two idle cores.
 """
 
 import asyncio
@@ -13,14 +14,16 @@ from typing import Annotated
 import typer
 
 from benchmarks.load import memory, servers, streams, table
-from benchmarks.load.measure import Point, Result, measure
+from benchmarks.load.measure import Point, Result, combined, measure
 from benchmarks.load.servers import Server
 
 AT_ONCE = (1, 16, 64, 512)
+ROUNDS, FEW = 5, 64
+"""How often each server has its turn at a point; one with more at once than a few takes a minute and has one."""
 
 
 def main(
-    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides four for each asker.")] = 300,
+    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides eight for each asker.")] = 500,
     at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
     open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
     memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
@@ -46,13 +49,15 @@ def main(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="umi-load-")))
         backend = stack.enter_context(servers.scripted_backend(log))
-        for context in _servers(backend, folder, log, environment if peers else None):
-            with context as server:
-                for point in points:
-                    results.append(asyncio.run(measure(server, backend, point, runs + 4 * point.at_once)))
-                    table.show(results[-1:])
-                if server.name == "gateway":
-                    met |= _gateway_alone(server, backend, open_streams, memory_runs)
+        contexts = _servers(backend, folder, log, environment if peers else None)
+        running = [stack.enter_context(context) for context in contexts]
+        for point in points:
+            rounds = ROUNDS if point.at_once <= FEW else 1
+            each = (runs + 8 * point.at_once) // rounds
+            turns = [[asyncio.run(measure(server, backend, point, each)) for server in running] for _ in range(rounds)]
+            results += map(combined, zip(*turns, strict=True))
+            table.show(results[-len(running) :])
+        met |= _gateway_alone(running[0], backend, open_streams, memory_runs)
     table.show(results)
     met = table.goals(results) | met
     print()
@@ -64,7 +69,7 @@ def main(
 def _servers(
     backend: Server, folder: Path, log: Path, environment: Path | None
 ) -> list[AbstractContextManager[Server]]:
-    """The gateway, and what it is compared with if there is an `environment` for that."""
+    """The gateway first, and what it is compared with if there is an `environment` for that."""
     found = [servers.gateway(backend.url, folder, log)]
     if environment is not None:
         found += [servers.loop(client, backend.url, log) for client in ("aiohttp", "httpx")]

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import aiohttp
 
@@ -45,6 +46,21 @@ class Result:
         """The latency that so many are below."""
         ordered = sorted(self.latencies)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def combined(turns: Sequence[Result]) -> Result:
+    """What a server did in all of its turns at a point; `cpu` is the median of them."""
+    last = turns[-1]
+    return Result(
+        last.server,
+        last.point,
+        sum(turn.runs for turn in turns),
+        sum(turn.errors for turn in turns),
+        sum(turn.seconds for turn in turns),
+        median(turn.cpu for turn in turns),
+        last.mebibytes,
+        tuple(latency for turn in turns for latency in turn.latencies),
+    )
 
 
 async def measure(server: Server, backend: Server, point: Point, runs: int) -> Result:

@@ -78,3 +78,15 @@ def test_what_is_urgent_and_finds_no_memory_lets_those_go_on_that_have_it(checkp
     engine.ask("trial", range(10, 210), priority=-1, write=1)
     steps = [engine.step() for _ in range(9)]
     assert any("trial" in step for step in steps), steps
+
+
+def test_while_something_urgent_is_written_no_prompt_is_read_and_a_trial_comes_at_once(checkpoint: Any) -> None:
+    engine = Engine(checkpoint, blocks=100)
+    engine.ask("long", range(100, 300))
+    assert engine.step() == {"long": STEP}
+    engine.ask("way", [5], priority=-1, write=5)
+    assert [engine.step() for _ in range(3)] == [{"way": 1}] * 3
+    engine.ask("trial", range(10, 110), priority=-1, write=1)
+    assert engine.step() == {"way": 1, "trial": 100}
+    assert engine.step() == {"way": 1}
+    assert engine.step() == {"long": STEP}
