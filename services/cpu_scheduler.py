@@ -6,6 +6,8 @@ gets a step of its own, with the texts that are being written, which cost next t
 keep what is read of them. A prompt that is alone takes a tenth longer for it (docs/adr/0010-a-step-of-its-own.md).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -26,23 +28,45 @@ class UrgentFirst(Scheduler):
         waiting = [request for request in self.waiting if _is_urgent(request)]
         urgent = [*waiting, *filter(_is_urgent, self.running)]
         is_full = len(self.running) + len(waiting) > self.max_num_running_reqs
-        most = self.max_num_scheduled_tokens
-        held_back: list[Request] = []
+        most, held_back = self.max_num_scheduled_tokens, list[Request]()
         if not urgent or is_full or self._makes_way:
             urgent, self.max_num_scheduled_tokens = [], max(most // _SHARE, len(self.running))
         else:
             held_back = [request for request in self.running if request.is_prefill_chunk and not _is_urgent(request)]
             self.running = [request for request in self.running if request not in held_back]
-            needed = sum(request.num_tokens - request.num_computed_tokens for request in urgent)
-            self.max_num_scheduled_tokens = min(most, len(self.running) + needed)
+            needed = sum(map(_unread, waiting)) + sum(_unread(r) if _is_urgent(r) else 1 for r in self.running)
+            self.max_num_scheduled_tokens = min(most, needed)
         try:
-            output = super().schedule(*args, **kwargs)
+            with self._adapters_left(held_back):
+                output = super().schedule(*args, **kwargs)
         finally:
             self.running += held_back
             self.max_num_scheduled_tokens = most
         # Memory that is missing may be held by those that were held back: in the next step they go on.
         self._makes_way = bool(urgent) and not any(one.request_id in output.num_scheduled_tokens for one in urgent)
         return output
+
+    @contextmanager
+    def _adapters_left(self, held_back: list[Request]) -> Generator[None]:
+        """Those of requests that are held back keep their places: a step that needs more at once than there are ends
+        the engine, and vLLM counts only the running ones."""
+        if self.lora_config is None:
+            yield
+            return
+        most = self.lora_config.max_loras
+        self.lora_config.max_loras = most - len(_adapters(held_back) - _adapters(self.running))
+        try:
+            yield
+        finally:
+            self.lora_config.max_loras = most
+
+
+def _unread(request: Request) -> int:
+    return request.num_tokens - request.num_computed_tokens
+
+
+def _adapters(requests: list[Request]) -> set[int]:
+    return {request.lora_request.lora_int_id for request in requests if request.lora_request}
 
 
 def _is_urgent(request: Request) -> bool:

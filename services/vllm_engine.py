@@ -194,9 +194,9 @@ class VllmEngine:
                 await asyncio.gather(text, return_exceptions=True)
 
     async def _write_urgently(self) -> None:
-        """Something that nobody reads, until it is cancelled."""
-        version, held = next(iter(self._held.items()))
-        await self._complete(version, held, [held.stop], endless(self.max_model_len - 1), priority=_FIRST)
+        """Something that nobody reads, by the backbone alone, until it is cancelled."""
+        stop = next(iter(self._held.values())).stop
+        await self._complete("", _Held(stop, None), [stop], endless(self.max_model_len - 1), priority=_FIRST)
 
     def _version(self, version: str) -> _Held:
         if self._llm is None:

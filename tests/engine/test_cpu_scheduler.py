@@ -32,12 +32,22 @@ class Engine:
         make: Callable[..., Any] = config.scheduler_config.get_scheduler_cls()
         self._scheduler = make(config, memory, StructuredOutputManager(config), block_size=BLOCK)
 
-    def ask(self, name: str, tokens: Sequence[int], priority: int = 0, write: int = 4) -> None:
+    def allow_adapters(self, most: int) -> None:
+        from vllm.config import LoRAConfig
+
+        self._scheduler.lora_config = LoRAConfig(max_loras=most)
+
+    def ask(
+        self, name: str, tokens: Sequence[int], priority: int = 0, write: int = 4, adapter: int | None = None
+    ) -> None:
+        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import SamplingParams
         from vllm.v1.request import Request
 
         parameters = SamplingParams(max_tokens=write, ignore_eos=True)
-        self._scheduler.add_request(Request(name, list(tokens), parameters, None, priority=priority))
+        lora = None if adapter is None else LoRARequest(str(adapter), adapter, "/nowhere")
+        request = Request(name, list(tokens), parameters, None, priority=priority, lora_request=lora)
+        self._scheduler.add_request(request)
 
     def step(self) -> Computed:
         """Tokens computed for each request."""
@@ -90,3 +100,18 @@ def test_while_something_urgent_is_written_no_prompt_is_read_and_a_trial_comes_a
     assert engine.step() == {"way": 1, "trial": 100}
     assert engine.step() == {"way": 1}
     assert engine.step() == {"long": STEP}
+
+
+def test_there_are_never_more_adapters_at_work_than_have_a_place_with_those_that_are_held_back(checkpoint: Any) -> None:
+    engine = Engine(checkpoint, blocks=100)
+    engine.allow_adapters(2)
+    for adapter in (1, 2):
+        engine.ask(f"long {adapter}", range(100 * adapter, 100 * adapter + 200), adapter=adapter)
+    engine.step()
+    engine.step()
+    engine.ask("way", [5], priority=-1, write=20)
+    engine.ask("next", range(600, 700), adapter=4)
+    engine.ask("trial", range(10, 110), priority=-1, write=3, adapter=3)
+    steps = [engine.step() for _ in range(40)]
+    assert any("trial" in step for step in steps), steps
+    assert any("next" in step for step in steps), steps
