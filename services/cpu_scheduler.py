@@ -37,7 +37,7 @@ class UrgentFirst(Scheduler):
             needed = sum(map(_unread, waiting)) + sum(_unread(r) if _is_urgent(r) else 1 for r in self.running)
             self.max_num_scheduled_tokens = min(most, needed)
         try:
-            with self._adapters_left(held_back):
+            with self._places_kept(held_back):
                 output = super().schedule(*args, **kwargs)
         finally:
             self.running += held_back
@@ -47,18 +47,19 @@ class UrgentFirst(Scheduler):
         return output
 
     @contextmanager
-    def _adapters_left(self, held_back: list[Request]) -> Generator[None]:
-        """Those of requests that are held back keep their places: a step that needs more at once than there are ends
-        the engine, and vLLM counts only the running ones."""
-        if self.lora_config is None:
-            yield
-            return
-        most = self.lora_config.max_loras
-        self.lora_config.max_loras = most - len(_adapters(held_back) - _adapters(self.running))
+    def _places_kept(self, held_back: list[Request]) -> Generator[None]:
+        """For those that are held back, and for their adapters: vLLM counts only the running ones, and a step that is
+        to compute more of either than there are places for ends the engine."""
+        active, adapters = self.max_num_active_reqs, self.lora_config.max_loras if self.lora_config else 0
+        self.max_num_active_reqs -= len(held_back)
+        if self.lora_config:
+            self.lora_config.max_loras -= len(_adapters(held_back) - _adapters(self.running))
         try:
             yield
         finally:
-            self.lora_config.max_loras = most
+            self.max_num_active_reqs = active
+            if self.lora_config:
+                self.lora_config.max_loras = adapters
 
 
 def _unread(request: Request) -> int:

@@ -17,13 +17,13 @@ Computed = dict[str, int]
 class Engine:
     """A scheduler with some memory, and a model that always writes token 7."""
 
-    def __init__(self, checkpoint: Any, blocks: int) -> None:
+    def __init__(self, checkpoint: Any, blocks: int, at_once: int = 8) -> None:
         import torch
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
 
-        settings = RoleSettings(max_model_len=512, kv_cache_mib=64, dtype="float32", threads=1)
+        settings = RoleSettings(max_model_len=512, kv_cache_mib=64, dtype="float32", threads=1, max_num_seqs=at_once)
         arguments = engine_arguments(checkpoint, settings) | {"enable_prefix_caching": False}
         config = AsyncEngineArgs(**arguments).create_engine_config()
         spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=64, dtype=torch.float32)
@@ -32,10 +32,10 @@ class Engine:
         make: Callable[..., Any] = config.scheduler_config.get_scheduler_cls()
         self._scheduler = make(config, memory, StructuredOutputManager(config), block_size=BLOCK)
 
-    def allow_adapters(self, most: int) -> None:
+    def allow(self, adapters: int) -> None:
         from vllm.config import LoRAConfig
 
-        self._scheduler.lora_config = LoRAConfig(max_loras=most)
+        self._scheduler.lora_config = LoRAConfig(max_loras=adapters)
 
     def ask(
         self, name: str, tokens: Sequence[int], priority: int = 0, write: int = 4, adapter: int | None = None
@@ -103,15 +103,16 @@ def test_while_something_urgent_is_written_no_prompt_is_read_and_a_trial_comes_a
 
 
 def test_there_are_never_more_adapters_at_work_than_have_a_place_with_those_that_are_held_back(checkpoint: Any) -> None:
-    engine = Engine(checkpoint, blocks=100)
-    engine.allow_adapters(2)
-    for adapter in (1, 2):
-        engine.ask(f"long {adapter}", range(100 * adapter, 100 * adapter + 200), adapter=adapter)
+    engine = Engine(checkpoint, blocks=100, at_once=5)
+    engine.allow(adapters=2)
+    engine.ask("short", range(20), write=30, adapter=1)
     engine.step()
-    engine.step()
-    engine.ask("way", [5], priority=-1, write=20)
+    engine.ask("long", range(100, 300), adapter=2)
+    assert engine.step() == {"short": 1, "long": STEP - 1}
+    engine.ask("trial", range(10, 110), priority=-1, write=10, adapter=3)
     engine.ask("next", range(600, 700), adapter=4)
-    engine.ask("trial", range(10, 110), priority=-1, write=3, adapter=3)
-    steps = [engine.step() for _ in range(40)]
-    assert any("trial" in step for step in steps), steps
-    assert any("next" in step for step in steps), steps
+    steps = [engine.step()]
+    for number in range(4):  # as many as there is no room for: nobody is held back
+        engine.ask(f"urgent {number}", range(400, 410), priority=-1, write=3)
+    steps += [engine.step() for _ in range(60)]
+    assert all(any(name in step for step in steps) for name in ("trial", "next")), steps
