@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -117,11 +119,11 @@ class Database:
         return await done
 
     def put(self, bulk: Bulk[Item, T], item: Item, told: Callable[[T | Exception], None], later: bool = False) -> None:
-        """As `write_bulk`, but does not wait: what became of the item is `told`.
+        """As `write_bulk`, but does not wait: what became of the item is `told`, in the context of whoever puts it.
 
         One that is written `later`, a moment at most, has gone before any that is written after it.
         """
-        self._put_off.append((bulk, item, told))
+        self._put_off.append((bulk, item, partial(copy_context().run, told)))
         if not later:
             self._put_off_no_longer()
         elif len(self._put_off) == 1:
