@@ -18,12 +18,12 @@ from benchmarks.load.measure import Point, Result, combined, measure
 from benchmarks.load.servers import Server
 
 AT_ONCE = (1, 16, 64, 512)
-ROUNDS, FEW = 5, 64
+ROUNDS, FEW = 3, 64
 """How often each server has its turn at a point; one with more at once than a few takes a minute and has one."""
 
 
 def main(
-    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides eight for each asker.")] = 500,
+    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides four for each asker.")] = 1000,
     at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
     open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
     memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
@@ -53,7 +53,7 @@ def main(
         running = [stack.enter_context(context) for context in contexts]
         for point in points:
             rounds = ROUNDS if point.at_once <= FEW else 1
-            each = (runs + 8 * point.at_once) // rounds
+            each = (runs + 4 * point.at_once) // rounds
             turns = [[asyncio.run(measure(server, backend, point, each)) for server in running] for _ in range(rounds)]
             results += map(combined, zip(*turns, strict=True))
             table.show(results[-len(running) :])
