@@ -42,8 +42,8 @@ class UrgentFirst(Scheduler):
         finally:
             self.running += held_back
             self.max_num_scheduled_tokens = most
-        # Memory that is missing may be held by those that were held back: in the next step they go on.
-        self._makes_way = bool(urgent) and not any(one.request_id in output.num_scheduled_tokens for one in urgent)
+        # What is missing, memory or a place, may be with those that were held back: in the next step they go on.
+        self._makes_way = any(one.request_id not in output.num_scheduled_tokens for one in urgent)
         return output
 
     @contextmanager

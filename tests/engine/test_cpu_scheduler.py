@@ -81,10 +81,15 @@ def test_what_is_urgent_is_read_at_once_beside_what_is_written_and_the_others_go
     assert engine.step() == {"long": STEP}
 
 
-def test_what_is_urgent_and_finds_no_memory_lets_those_go_on_that_have_it(checkpoint: Any) -> None:
-    engine = Engine(checkpoint, blocks=8)
+@pytest.mark.parametrize("is_other_urgent", [False, True])
+def test_what_is_urgent_and_finds_no_memory_lets_those_go_on_that_have_it(
+    checkpoint: Any, is_other_urgent: bool
+) -> None:
+    engine = Engine(checkpoint, blocks=9 if is_other_urgent else 8)
     engine.ask("long", range(100, 300), write=1)
     assert engine.step() == {"long": STEP}
+    if is_other_urgent:
+        engine.ask("way", [5], priority=-1, write=20)
     engine.ask("trial", range(10, 210), priority=-1, write=1)
     steps = [engine.step() for _ in range(9)]
     assert any("trial" in step for step in steps), steps
