@@ -40,19 +40,25 @@ class Replicas:
         self._look = look
         self._found, self._until = list[str](), 0.0
         self._resting: dict[str, float] = {}
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def all(self) -> list[str]:
         """Every replica, as of a second ago at most."""
-        clock = asyncio.get_running_loop().time
-        if clock() < self._until:
-            return self._found
-        async with self._looking:
-            if clock() >= self._until:
-                self._found = await asyncio.to_thread(self._look, self.url)
-                self._until = clock() + _KNOWN_FOR
-                self._resting = {url: until for url, until in self._resting.items() if until > clock()}
+        if asyncio.get_running_loop().time() >= self._until:
+            # All who ask meanwhile wait for the same look-up, and go on together: a lock would let them on one by one,
+            # a turn of the event loop for each, which hundreds of runs never get through.
+            self._looking = self._looking or asyncio.create_task(self._look_up(), name="replicas")
+            await asyncio.shield(self._looking)
         return self._found
+
+    async def _look_up(self) -> None:
+        try:
+            self._found = await asyncio.to_thread(self._look, self.url)
+            now = asyncio.get_running_loop().time()
+            self._until = now + _KNOWN_FOR
+            self._resting = {url: until for url, until in self._resting.items() if until > now}
+        finally:
+            self._looking = None
 
     async def awake(self, run_id: str) -> str | None:
         """The replica that this run is to ask, of those that do not rest; None when all do."""

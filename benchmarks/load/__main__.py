@@ -1,10 +1,10 @@
 """Load: runs of six role calls and two tool calls, 1 to 512 at once, on the gateway and on what it is compared with.
 
-All are measured in turns, some runs each, so that a machine that is faster or slower for a while is so for all. Exits
-with 1 when a goal is missed. CPU a run can be compared on a busy machine, times cannot: they need two idle cores.
+The server that is measured has a core to itself, everything else has the others. All are measured in turns, some
+seconds each, so that a machine that is faster or slower for a while is so for all. Exits with 1 when a goal is missed.
+CPU a run can be compared on a busy machine, times cannot: they need two idle cores.
 """
 
-import asyncio
 import resource
 import tempfile
 from contextlib import AbstractContextManager, ExitStack
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from benchmarks.load import memory, servers, streams, table
 from benchmarks.load.measure import Point, Result, combined, measure
@@ -20,10 +21,12 @@ from benchmarks.load.servers import Server
 AT_ONCE = (1, 16, 64, 512)
 ROUNDS, FEW = 3, 64
 """How often each server has its turn at a point; one with more at once than a few takes a minute and has one."""
+WARMING = 3.0
+"""Seconds before each turn that do not count: the askers begin together, and drift apart."""
 
 
 def main(
-    runs: Annotated[int, typer.Option(min=1, help="Runs at each point, besides four for each asker.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each turn is measured.")] = 6.0,
     at: Annotated[list[int] | None, typer.Option(help="Only with so many at once; may be repeated.")] = None,
     open_streams: Annotated[int, typer.Option("--streams", min=0, help="Event streams open at once; 0: none.")] = 2000,
     memory_runs: Annotated[int, typer.Option("--memory", min=0, help="Also watch memory over so many runs.")] = 0,
@@ -47,14 +50,18 @@ def main(
     results: list[Result] = []
     met: dict[str, bool] = {}
     with ExitStack() as stack:
+        measured, others = servers.cores()
+        stack.enter_context(servers.on(others))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="umi-load-")))
         backend = stack.enter_context(servers.scripted_backend(log))
         contexts = _servers(backend, folder, log, environment if peers else None)
-        running = [stack.enter_context(context) for context in contexts]
+        with servers.on(measured):
+            running = [stack.enter_context(context) for context in contexts]
         for point in points:
-            rounds = ROUNDS if point.at_once <= FEW else 1
-            each = (runs + 4 * point.at_once) // rounds
-            turns = [[asyncio.run(measure(server, backend, point, each)) for server in running] for _ in range(rounds)]
+            turns = [
+                [uvloop.run(measure(server, backend, point, point.at_once, seconds, WARMING)) for server in running]
+                for _ in range(ROUNDS if point.at_once <= FEW else 1)
+            ]
             results += map(combined, zip(*turns, strict=True))
             table.show(results[-len(running) :])
         met |= _gateway_alone(running[0], backend, open_streams, memory_runs)
@@ -81,11 +88,11 @@ def _servers(
 def _gateway_alone(gateway: Server, backend: Server, open_streams: int, memory_runs: int) -> dict[str, bool]:
     met: dict[str, bool] = {}
     if open_streams:
-        seen = asyncio.run(streams.watch(gateway, backend, open_streams))
+        seen = uvloop.run(streams.watch(gateway, backend, open_streams))
         told = f"{seen.whole} of {seen.count} streams, all {seen.open} open at once, got all of their events"
         met[f"{told} ({1000 * seen.cpu:.1f} ms of CPU each, {seen.mebibytes:.0f} MiB)"] = seen.whole == seen.count
     if memory_runs:
-        sizes = asyncio.run(memory.watch(gateway, backend, memory_runs))
+        sizes = uvloop.run(memory.watch(gateway, backend, memory_runs))
         told = f"{sizes[memory.SETTLED - 1]:.0f} MiB after a fifth of {memory_runs} runs, {sizes[-1]:.0f} at the end"
         met[told] = memory.is_flat(sizes)
     return met

@@ -16,6 +16,7 @@ from benchmarks.load.servers import Server
 BODY = {"query": "What is the weather in Paris and in London today, and which city is warmer?"}
 ROLE_CALLS, TOOL_CALLS = 6, 2
 _SECONDS = 300
+_MOMENT = 0.01
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Result:
 
     server: str
     point: Point
-    runs: int
+    runs: float
+    """As many as the role calls meanwhile make up: at the edges of the time there are runs that are half done."""
     errors: int
     seconds: float
     cpu: float
     mebibytes: float
     latencies: tuple[float, ...]
+    """Of the runs that ended meanwhile."""
 
     def percentile(self, share: float) -> float:
         """The latency that so many are below."""
@@ -63,22 +66,34 @@ def combined(turns: Sequence[Result]) -> Result:
     )
 
 
-async def measure(server: Server, backend: Server, point: Point, runs: int) -> Result:
-    """Every asker asks again as soon as it is answered, until `runs` are done; some before them do not count."""
+async def measure(server: Server, backend: Server, point: Point, runs: int, seconds: float, warming: float) -> Result:
+    """Every asker asks again as soon as it is answered: at least for `warming` seconds and one answer for each, then,
+    measured, until there were `runs` answers and `seconds` are over.
+
+    Raises RuntimeError when the server answered without asking the backend.
+    """
     connector, limit = aiohttp.TCPConnector(limit=0, keepalive_timeout=2), aiohttp.ClientTimeout(_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as http:
         await script(http, backend, ms=point.milliseconds)
-        await _ask(http, server, point.at_once, 2 * point.at_once)
-        await script(http, backend, ms=point.milliseconds)
+        askers = _Askers(http, server, point.at_once)
+        await askers.work(point.at_once, warming)
+        before = len(askers.latencies)
+        served = [await script(http, backend, ms=point.milliseconds)]
         cpu, started = server.cpu_seconds, time.perf_counter()
-        latencies = await _ask(http, server, point.at_once, runs)
-        seconds, cpu = time.perf_counter() - started, server.cpu_seconds - cpu
-        served = await script(http, backend)
-    good = [latency for latency in latencies if latency is not None]
-    expected = {"roles": runs * ROLE_CALLS, "tools": runs * TOOL_CALLS}
-    if len(good) == runs and served != expected:
-        raise RuntimeError(f"{server.name} answered without asking: {served} where {expected} was expected")
-    return Result(server.name, point, runs, runs - len(good), seconds, cpu / runs, server.mebibytes, tuple(good))
+        await askers.work(runs, seconds)
+        took, cpu = time.perf_counter() - started, server.cpu_seconds - cpu
+        measured, mebibytes = askers.latencies[before:], server.mebibytes
+        served.append(await script(http, backend, ms=point.milliseconds))
+        await askers.end()
+        served.append(await script(http, backend))
+    asked, good = len(askers.latencies), [latency for latency in askers.latencies if latency is not None]
+    total = {kind: sum(each[kind] for each in served) for kind in served[0]}
+    expected = {"roles": asked * ROLE_CALLS, "tools": asked * TOOL_CALLS}
+    if len(good) == asked and total != expected:
+        raise RuntimeError(f"{server.name} answered without asking: {total} where {expected} was expected")
+    done = served[1]["roles"] / ROLE_CALLS
+    latencies = tuple(latency for latency in measured if latency is not None)
+    return Result(server.name, point, done, asked - len(good), took, cpu / done, mebibytes, latencies)
 
 
 async def script(http: aiohttp.ClientSession, backend: Server, **settings: int) -> dict[str, int]:
@@ -87,16 +102,32 @@ async def script(http: aiohttp.ClientSession, backend: Server, **settings: int) 
         return await response.json()
 
 
-async def _ask(http: aiohttp.ClientSession, server: Server, at_once: int, runs: int) -> Sequence[float | None]:
-    left, latencies = iter(range(runs)), list[float | None]()
+class _Askers:
+    """So many who ask, again and again; `latencies` has a None for each that got no or a wrong answer."""
 
-    async def asker() -> None:
-        for _ in left:
+    def __init__(self, http: aiohttp.ClientSession, server: Server, count: int) -> None:
+        self._http, self._url, self._is_over = http, f"{server.url}/v1/queries", False
+        self.latencies: list[float | None] = []
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(count)]
+
+    async def work(self, answers: int, seconds: float) -> None:
+        """Returns when there were so many more answers, and so many seconds are over."""
+        wanted = len(self.latencies) + answers
+        await asyncio.sleep(seconds)
+        while len(self.latencies) < wanted:
+            await asyncio.sleep(_MOMENT)
+
+    async def end(self) -> None:
+        """Let everybody have their last answer."""
+        self._is_over = True
+        await asyncio.gather(*self._tasks)
+
+    async def _ask(self) -> None:
+        while not self._is_over:
             started, is_good = time.perf_counter(), False
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with http.post(f"{server.url}/v1/queries", json=BODY) as response:
+                async with self._http.post(self._url, json=BODY) as response:
                     is_good = response.status == 200 and (await response.json())["answer"] == ANSWER
-            latencies.append(time.perf_counter() - started if is_good else None)
-
-    await asyncio.gather(*(asker() for _ in range(at_once)))
-    return latencies
+            self.latencies.append(time.perf_counter() - started if is_good else None)
+            if not is_good:
+                await asyncio.sleep(_MOMENT)

@@ -42,6 +42,26 @@ class Server:
         return self.process.memory_info().rss / 2**20
 
 
+def cores() -> tuple[set[int], set[int]]:
+    """Those of the servers that are measured, one at a time, and those of everything else; the same if there is one.
+
+    One core each, since a process that the kernel moves about costs more than its work.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {first}, set(others) or {first}
+
+
+@contextlib.contextmanager
+def on(chosen: set[int]) -> Iterator[None]:
+    """This process, and what it starts meanwhile, runs on these cores; what it started stays there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @contextlib.contextmanager
 def serving(name: str, command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[Server]:
     """A server, once it answers at /healthz. Raises RuntimeError when it does not."""

@@ -75,13 +75,19 @@ class Keyring:
         return any([self._tokens.pop(key, None) is not None for key in keys])
 
     async def _token(self, key: Key, secret: str, permission: Permission) -> str:
+        if (known := self._known(key)) is not None:  # not behind those who still queue for the lock
+            return known
         async with self._asking.setdefault(key, asyncio.Lock()):
-            token, until = self._tokens.get(key, ("", 0.0))
-            if time.monotonic() >= until:
-                token, seconds = await self._ask(key, secret, permission)
-                self._secrets.remember(token)
-                self._tokens[key] = token, time.monotonic() + seconds - _EARLY
+            if (known := self._known(key)) is not None:
+                return known
+            token, seconds = await self._ask(key, secret, permission)
+            self._secrets.remember(token)
+            self._tokens[key] = token, time.monotonic() + seconds - _EARLY
             return token
+
+    def _known(self, key: Key) -> str | None:
+        token, until = self._tokens.get(key, ("", 0.0))
+        return token if time.monotonic() < until else None
 
     async def _ask(self, key: Key, secret: str, permission: Permission) -> tuple[str, float]:
         """A new token (RFC 6749, 4.4) and the seconds that it lives."""

@@ -45,6 +45,13 @@ class _Place:
     session: Session | None = None
     secrets: tuple[str, ...] = ()
 
+    def in_use(self) -> Session | None:
+        """The session if calls can be made in it, which then begins to idle anew."""
+        if self.session is None or not self.session.is_open:
+            return None
+        self.session.used = time.monotonic()
+        return self.session
+
 
 class Sessions:
     """An async context manager; leaving ends every session and every child.
@@ -140,10 +147,11 @@ class Sessions:
     async def _session(self, server: Server) -> tuple[Session, bool]:
         """An open session, and whether it was opened just now."""
         place = self._places.setdefault(server, _Place())
+        if (session := place.in_use()) is not None:  # not behind those who still queue for the lock
+            return session, False
         async with place.opening:
-            if place.session is not None and place.session.is_open:
-                place.session.used = time.monotonic()
-                return place.session, False
+            if (session := place.in_use()) is not None:
+                return session, False
             if place.session is not None:
                 await place.session.close()
 
@@ -152,8 +160,9 @@ class Sessions:
 
             ended, allowance = asyncio.Event(), Allowance()
             transport = await self._transport(server, place, allowance, ended)
-            place.session = session = Session(transport, self._listing_limits, relist, ended, allowance)
+            session = Session(transport, self._listing_limits, relist, ended, allowance)
             await session.open()
+            place.session = session
             return session, True
 
     async def _transport(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -147,6 +148,43 @@ async def test_a_replica_that_appears_is_asked_a_second_later(pair: tuple[list[S
     assert await replicas.all() == urls[:1]
     await asyncio.sleep(1.05)
     assert await replicas.all() == urls
+
+
+async def test_all_who_wait_for_a_look_up_go_on_together() -> None:
+    """One by one, a turn of the event loop for each, hundreds of runs under load would wait for seconds."""
+    turn, went_on = 0, list[int]()
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        await replicas.all()
+        went_on.append(turn)
+
+    looks = list[str]()
+
+    def look(url: str) -> list[str]:
+        looks.append(url)
+        time.sleep(0.05)
+        return [url]
+
+    replicas = Replicas("http://planner:8101", look)
+    counting = asyncio.create_task(count_turns())
+    await asyncio.gather(*(ask() for _ in range(300)))
+    counting.cancel()
+    assert len(looks) == 1
+    assert max(went_on) - min(went_on) < 10
+
+
+async def test_a_look_up_goes_on_for_others_when_one_who_waits_is_cancelled() -> None:
+    replicas = Replicas("http://planner:8101", lambda url: [url] if time.sleep(0.05) is None else [])
+    first, second = asyncio.create_task(replicas.all()), asyncio.create_task(replicas.all())
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert await second == ["http://planner:8101"]
 
 
 def test_a_name_under_tls_is_not_replaced_by_its_addresses() -> None:
