@@ -18,7 +18,7 @@ from umi.roles import Role, Turn
 
 ANSWER = "The sum of 2 and 3 is 5, as the tool says."
 PLANS = [plan(Turn.CALLER, "I have to add 2 and 3."), plan(Turn.CONCLUSION, "The sum is known, so I can answer.")]
-TEXT = "response.output_text.delta"
+TEXT, THOUGHT = "response.output_text.delta", "response.reasoning_summary_text.delta"
 
 
 @dataclass(frozen=True)
@@ -209,19 +209,57 @@ def test_a_chat_whose_answer_was_begun_anew_repeats_nothing_unless_it_is_another
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chat(client, stream=True)) == said
 
 
-def test_a_response_gets_the_answer_as_it_is_written_and_resumes_at_any_number(speaking: World) -> None:
+def test_a_response_gets_its_texts_as_they_are_written_and_resumes_at_any_number(speaking: World) -> None:
     with connect(speaking.gateway) as client:
         events = list(respond(client, stream=True))
-        texts = [event for event in events if event.type == TEXT]
-        assert "".join(event.delta for event in texts) == ANSWER
-        assert len(texts) > 5
-        for number in range(events.index(texts[0]), len(events) - 1):
+        assert told_by(events) == (PLANS[0].rationale + PLANS[1].rationale, ANSWER)
+        assert min(sum(event.type == kind for event in events) for kind in (THOUGHT, TEXT)) > 5
+        for number in range(len(events) - 1):
             after, run_id = events[number].sequence_number, events[0].response.id
             rest = list(client.responses.retrieve(run_id, stream=True, starting_after=after))
             told = [*events[: number + 1], *rest]
-            assert "".join(event.delta for event in told if event.type == TEXT) == ANSWER
-            others = [(event.type, event.sequence_number) for event in told if event.type != TEXT]
-            assert others == [(event.type, event.sequence_number) for event in events if event.type != TEXT]
+            assert told_by(told) == told_by(events)
+            others = [(event.type, event.sequence_number) for event in told if event.type not in {TEXT, THOUGHT}]
+            assert others == [
+                (event.type, event.sequence_number) for event in events if event.type not in {TEXT, THOUGHT}
+            ]
+
+
+def told_by(events: list[Any]) -> tuple[str, ...]:
+    """The plans and the answer, put together from a response's parts."""
+    return tuple("".join(event.delta for event in events if event.type == kind) for kind in (THOUGHT, TEXT))
+
+
+def test_a_plan_that_is_begun_anew_leaves_the_numbers_after_it_as_they_are(speaking: World) -> None:
+    speaking.script.stumbles = [(Role.PLANNER, "I have to divide")]
+    with connect(speaking.gateway) as client:
+        events = list(respond(client, stream=True))
+        again = list(client.responses.retrieve(events[0].response.id, stream=True))
+    assert "I have to divide" in told_by(events)[0]
+    assert told_by(again) == (PLANS[0].rationale + PLANS[1].rationale, ANSWER)
+    ends = [
+        [(event.type, event.sequence_number) for event in each if not event.type.endswith("delta")]
+        for each in (events, again)
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_a_response_whose_time_is_up_in_the_middle_of_a_plan_closes_it(speaking: World) -> None:
+    speaking.script.plans, speaking.script.seconds_per_word = [plan(Turn.CALLER, "word " * 100)], 0.05
+    given: dict[str, Any] = {"model": "umi", "input": "q", "extra_body": {"umi": {"deadline_seconds": 1}}}
+    with connect(speaking.gateway) as client, client.responses.stream(**given) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+        assert final.output_text
+        parts = [event for event in events if event.type == THOUGHT]
+        assert len(parts) > 3
+        (closed, _) = [event.item for event in events if event.type == "response.output_item.done"]
+        assert (closed.type, closed.status) == ("reasoning", "incomplete")
+        after = parts[-1].sequence_number
+        rest = list(client.responses.retrieve(final.id, stream=True, starting_after=after))
+    told = [event for event in events if event.sequence_number > after]
+    assert rest[-1].sequence_number == told[-1].sequence_number
+    assert told_by(rest) == ("", final.output_text)
 
 
 def test_a_response_that_fails_in_the_middle_of_its_answer_says_so_also_when_it_is_resumed(speaking: World) -> None:
