@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.app import create_app
+from gateway.protocol import Http
 from gateway.settings import Settings
 from gateway.store import Database, Scope
 from gateway.store.database import first_line
@@ -59,6 +60,7 @@ def main() -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
+            http=Http,
             host=settings.host,
             port=settings.port,
             timeout_graceful_shutdown=drain,

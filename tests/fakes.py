@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Body, FastAPI, Request, Response
@@ -24,9 +24,11 @@ USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3, seconds=0.
 
 
 @contextlib.contextmanager
-def serve(app: ASGIApp, port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+def serve(
+    app: ASGIApp, port: int = 0, host: str = "127.0.0.1", http: type[asyncio.Protocol] | Literal["auto"] = "auto"
+) -> Iterator[str]:
     """Serve `app` on loopback from a thread and give its base URL."""
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, host=host, port=port, http=http, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from gateway.app import create_app
+from gateway.protocol import Http
 from gateway.settings import Settings
 from tests.fakes import Script, serve, tool_app
 from umi.roles import Role
@@ -54,7 +55,7 @@ class World:
 
     def start(self, **changes: Any) -> str:
         """One more gateway on the same database."""
-        return self._stack.enter_context(serve(create_app(self.settings(**changes))))
+        return self._stack.enter_context(serve(create_app(self.settings(**changes)), http=Http))
 
     def ask(self, **fields: Any) -> httpx.Response:
         return self.client.post("/v1/queries", json={"query": "What is 2 + 3?", **fields})

@@ -1,5 +1,8 @@
 """What the gateway says to bad input: always a problem that names the field, and nothing half done."""
 
+import http.client
+import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -63,6 +66,32 @@ def test_a_body_over_the_limit_is_refused_before_it_is_parsed(world: World) -> N
     assert problem(world.client.post("/v1/queries", content=big), 413)["field"] == "body"
     unannounced = world.client.post("/v1/queries", content=iter([big]))
     assert problem(unannounced, 413)["field"] == "body"
+
+
+def test_a_url_that_is_too_long_is_a_problem_like_every_other(world: World) -> None:
+    def asked(path: str) -> tuple[int, str | None, dict[str, Any]]:
+        host = httpx.URL(world.gateway)
+        connection = http.client.HTTPConnection(host.host, host.port)  # httpx would not send it
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["content-type"], json.loads(answer.read())
+
+    status, kind, wrong = asked("/v1/tools?query=" + "x" * 70_000)
+    assert (status, kind, wrong["status"]) == (400, "application/problem+json", 400)
+    assert "URL" in wrong["detail"]
+    status, _, error = asked("/v1/responses/" + "x" * 70_000)
+    assert (status, error["error"]["message"]) == (400, wrong["detail"])
+
+
+def test_what_is_not_http_is_told_so_and_the_connection_closed(world: World) -> None:
+    address = httpx.URL(world.gateway)
+    with socket.create_connection((address.host, address.port), 5) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00 not HTTP\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert "HTTP/1.1" in json.loads(body)["detail"]
 
 
 def test_what_does_not_exist_is_a_404(world: World) -> None:
