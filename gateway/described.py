@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.problems import MEDIA_TYPE, RunProblem
+from gateway.problems import MEDIA_TYPE, TYPES, RunProblem
 from umi.trajectory import JsonObject
 
 _TEXT = {"type": "string"}
@@ -39,6 +39,9 @@ def install(app: FastAPI) -> None:
         if is_new:
             for path, operation in _operations(document):
                 _complete(path, operation)
+            types: JsonObject = document["components"]["schemas"][RunProblem.__name__]["properties"]["type"]
+            told = "\n".join(f"* `{kind}`: {meaning}" for kind, meaning in TYPES.items())
+            types |= {"enum": list(TYPES), "description": told}
         return document
 
     app.openapi = openapi

@@ -96,6 +96,14 @@ _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
     (UmiError, 500, "error", "Error"),
 )
 
+TYPES: dict[str, str] = {kind: f"{title} ({status})" for _, status, kind, title in _STATUS} | {
+    "too-large": "Body too large (413)",
+    "unreadable": "Unreadable request (400): not HTTP, or a URL of more than 65,535 bytes",
+    "http": "No such path, or not with this method (404, 405)",
+    "internal": "An unexpected error (500); the gateway's log has it",
+}
+"""Every `type` that a problem of the gateway may have, and what it means."""
+
 
 def problem_of(error: UmiError, run_id: str | None = None) -> RunProblem:
     """The problem that tells a user of `error`."""

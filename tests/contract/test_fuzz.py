@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.app import create_app
+from gateway.protocol import Http
 from gateway.settings import Settings
 from gateway.store import Database, Scope, keys
 from tests.fakes import call, serve
@@ -52,7 +53,7 @@ class Fuzzed(World):
         self.closed_database = closed.database
         Database(closed.database).migrate()
         self.keys = {tenant: self._key(tenant) for tenant in ("owner", "stranger", "fuzzer")}
-        self.closed = self._stack.enter_context(serve(create_app(closed)))
+        self.closed = self._stack.enter_context(serve(create_app(closed), http=Http))
         with self.of("owner") as owner:
             added = owner.post("/v1/toolsets", json={"name": "test", "url": f"{self.tools}/openapi.json"})
             assert added.status_code == 201, added.text

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from fastapi import FastAPI, Response
 
+from gateway.problems import TYPES
 from tests.fakes import call, free_port, serve
 from tests.world import World
 from umi.openapi import Selection
@@ -28,6 +29,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     data: dict[str, Any] = response.json()
     assert data["status"] == status
     assert {"type", "title", "detail"} <= set(data)
+    assert data["type"] in TYPES
     assert len(response.content) < 5000
     return data
 
