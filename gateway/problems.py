@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from umi.errors import (
     BadCheckpoint,
@@ -142,6 +143,12 @@ def _invalid(error: RequestValidationError) -> Problem:
     return Problem(type="bad-input", title="Bad input", status=422, detail=detail, field=first["field"], errors=errors)
 
 
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Of all routes of the path; Starlette tells of the first one's only."""
+    found = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+
+
 def install(app: FastAPI) -> None:
     """Let `app` answer every error as a problem."""
 
@@ -153,8 +160,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return respond(_invalid(error))
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = ", ".join(_methods(app, request))
+            detail = f"{request.url.path[:200]} does not know {request.method}; it knows {allowed}"
+            problem = Problem(type="http", title="Method Not Allowed", status=405, detail=detail)
+            return respond(problem, {"allow": allowed})
         if error.status_code == 400:  # FastAPI says so of a body that is not UTF-8, or nested too deeply
             return respond(problem_of(BadInput("body: cannot be read as JSON in UTF-8", "body")))
         title = str(error.detail)

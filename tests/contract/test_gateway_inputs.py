@@ -70,6 +70,13 @@ def test_a_body_over_the_limit_is_refused_before_it_is_parsed(world: World) -> N
     assert problem(unannounced, 413)["field"] == "body"
 
 
+def test_a_wrong_method_is_told_which_there_are(world: World) -> None:
+    for path, methods in {"/v1/runs/0": "DELETE, GET", "/v1/toolsets": "GET, POST", "/v1/queries": "POST"}.items():
+        answer = world.client.put(path)
+        assert answer.headers["allow"] == methods
+        assert methods in problem(answer, 405)["detail"]
+
+
 def test_a_url_that_is_too_long_is_a_problem_like_every_other(world: World) -> None:
     def asked(path: str) -> tuple[int, str | None, dict[str, Any]]:
         host = httpx.URL(world.gateway)
