@@ -26,7 +26,7 @@ _FRESH = 1.0
 _MANY = 10_000
 _HOW = "pass an API key as `Authorization: Bearer …`; `umi keys create` makes one"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "Not HTTP, or a URL of more than 65,535 bytes"},
+    400: {"model": Problem, "description": "Not HTTP, or a URL that is too long"},
     401: {"model": Problem, "description": "No key, or one that is unknown or revoked"},
     403: {"model": Problem, "description": "The key lacks a scope"},
     429: {"model": Problem, "description": "A limit of the key is reached; `Retry-After` says when to come back"},

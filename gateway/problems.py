@@ -99,7 +99,7 @@ _STATUS: tuple[tuple[type[UmiError], int, str, str], ...] = (
 
 TYPES: dict[str, str] = {kind: f"{title} ({status})" for _, status, kind, title in _STATUS} | {
     "too-large": "Body too large (413)",
-    "unreadable": "Unreadable request (400): not HTTP, or a URL of more than 65,535 bytes",
+    "unreadable": "Unreadable request (400)",
     "http": "No such path, or not with this method (404, 405)",
     "internal": "An unexpected error (500); the gateway's log has it",
 }

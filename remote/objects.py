@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 
 from remote.cache import Cache
-from umi.errors import BadCheckpoint, BadInput, NoRegistry, UmiError
+from umi.errors import BadCheckpoint, BadInput, NoRegistry, UmiError, first_line
 from umi.manifest import FILE_NAME, TEMPLATE_NAME, Checkpoint, Manifest, description, sha256
 from umi.roles import Role
 from umi.storage import Stamp, Written
@@ -198,8 +198,7 @@ class Objects:
         except UmiError:
             raise
         except Exception as error:  # the edge of foreign programs, each of which fails in its own way
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise NoRegistry(f"{self._url} cannot be used: {reason}") from error
+            raise NoRegistry(f"{self._url} cannot be used: {first_line(error)}") from error
 
 
 def _numbered(role: Role, generation: int) -> str:

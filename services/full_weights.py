@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.engine import EngineFailure
-from umi.errors import BadCheckpoint
+from umi.errors import BadCheckpoint, first_line
 from umi.manifest import Checkpoint
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ class FullWeights:
             try:
                 await self._reload(before, checkpoint)
             except Exception as worse:  # the same program, at the same edge
-                lost = f"neither {version} nor {before.manifest.version} can be loaded: {_first_line(worse)}"
+                lost = f"neither {version} nor {before.manifest.version} can be loaded: {first_line(worse)}"
                 raise EngineFailure(lost) from error
-            raise BadCheckpoint(f"{version}: vLLM cannot load these weights: {_first_line(error)}") from error
+            raise BadCheckpoint(f"{version}: vLLM cannot load these weights: {first_line(error)}") from error
         finally:
             await self._llm.resume_generation()
 
@@ -166,7 +166,3 @@ class FullWeights:
 def _identity(checkpoint: Checkpoint) -> str:
     """Alike for versions that differ in everything but their weights."""
     return " ".join(f"{name} {digest}" for name, digest in sorted(_weight_files(checkpoint).items()))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -18,7 +18,7 @@ from services.engine import Constraint, EngineFailure, Generation, Phases, Repla
 from services.full_weights import FullWeights, Model
 from services.settings import RoleSettings
 from services.vllm_sampling import endless, parameters
-from umi.errors import BadCheckpoint
+from umi.errors import BadCheckpoint, first_line
 from umi.manifest import Checkpoint, Kind
 from umi.tracing import is_on
 from umi.wire import Heard
@@ -74,8 +74,8 @@ class VllmEngine:
         try:
             llm = await _in_thread(lambda: _start(engine_arguments(checkpoint, self._settings)))
         except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise EngineFailure(f"vLLM cannot load {checkpoint.directory}: {reason[0]} (its log above)") from error
+            what = f"{checkpoint.directory}: {first_line(error)}"
+            raise EngineFailure(f"vLLM cannot load {what} (its log above)") from error
         if self._closing:
             llm.shutdown()
             return
@@ -112,8 +112,7 @@ class VllmEngine:
             await self._llm.add_lora(lora)
         except Exception as error:  # the edge of a foreign program: it fails in too many ways to list
             self.check()
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise BadCheckpoint(f"{manifest.version}: vLLM cannot load this adapter: {reason[0]}") from error
+            raise BadCheckpoint(f"{manifest.version}: vLLM cannot load this adapter: {first_line(error)}") from error
         self._held[manifest.version] = _Held(stop, lora)
 
     async def swap(self, checkpoint: Checkpoint) -> None:

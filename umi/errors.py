@@ -123,3 +123,8 @@ class TrainingStopped(UmiError):
 
 class CallRejected(UmiError):
     """A tool call that must not leave the process: unknown tool, arguments that break the schema, forbidden address."""
+
+
+def first_line(error: Exception) -> str:
+    """What another program's error says, for people: its first line, or its kind when it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

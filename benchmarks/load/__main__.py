@@ -59,7 +59,7 @@ def main(
             running = [stack.enter_context(context) for context in contexts]
         for point in points:
             turns = [
-                [uvloop.run(measure(server, backend, point, point.at_once, seconds, WARMING)) for server in running]
+                [uvloop.run(measure(server, backend, point, seconds=seconds, warming=WARMING)) for server in running]
                 for _ in range(ROUNDS if point.at_once <= FEW else 1)
             ]
             results += map(combined, zip(*turns, strict=True))

@@ -16,7 +16,7 @@ from benchmarks.load.servers import Server
 BODY = {"query": "What is the weather in Paris and in London today, and which city is warmer?"}
 ROLE_CALLS, TOOL_CALLS = 6, 2
 _SECONDS = 300
-_MOMENT = 0.01
+_MOMENT = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ def combined(turns: Sequence[Result]) -> Result:
     )
 
 
-async def measure(server: Server, backend: Server, point: Point, runs: int, seconds: float, warming: float) -> Result:
-    """Every asker asks again as soon as it is answered: at least for `warming` seconds and one answer for each, then,
-    measured, until there were `runs` answers and `seconds` are over.
+async def measure(
+    server: Server, backend: Server, point: Point, runs: int = 0, seconds: float = 0, warming: float = 0
+) -> Result:
+    """Every asker asks again as soon as it is answered. Measured are `seconds` and `runs` at least, after a time of
+    `warming`; each is as long as it takes to have as many answers as there are askers.
 
-    Raises RuntimeError when the server answered without asking the backend.
+    Raises RuntimeError when the server did not ask the backend what it should have.
     """
     connector, limit = aiohttp.TCPConnector(limit=0, keepalive_timeout=2), aiohttp.ClientTimeout(_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as http:
@@ -80,7 +82,7 @@ async def measure(server: Server, backend: Server, point: Point, runs: int, seco
         before = len(askers.latencies)
         served = [await script(http, backend, ms=point.milliseconds)]
         cpu, started = server.cpu_seconds, time.perf_counter()
-        await askers.work(runs, seconds)
+        await askers.work(max(runs, point.at_once), seconds)
         took, cpu = time.perf_counter() - started, server.cpu_seconds - cpu
         measured, mebibytes = askers.latencies[before:], server.mebibytes
         served.append(await script(http, backend, ms=point.milliseconds))
@@ -89,9 +91,9 @@ async def measure(server: Server, backend: Server, point: Point, runs: int, seco
     asked, good = len(askers.latencies), [latency for latency in askers.latencies if latency is not None]
     total = {kind: sum(each[kind] for each in served) for kind in served[0]}
     expected = {"roles": asked * ROLE_CALLS, "tools": asked * TOOL_CALLS}
-    if len(good) == asked and total != expected:
-        raise RuntimeError(f"{server.name} answered without asking: {total} where {expected} was expected")
     done = served[1]["roles"] / ROLE_CALLS
+    if not done or (len(good) == asked and total != expected):
+        raise RuntimeError(f"{server.name} asked the backend for {total} where {expected} was expected")
     latencies = tuple(latency for latency in measured if latency is not None)
     return Result(server.name, point, done, asked - len(good), took, cpu / done, mebibytes, latencies)
 
@@ -111,11 +113,13 @@ class _Askers:
         self._tasks = [asyncio.create_task(self._ask()) for _ in range(count)]
 
     async def work(self, answers: int, seconds: float) -> None:
-        """Returns when there were so many more answers, and so many seconds are over."""
-        wanted = len(self.latencies) + answers
-        await asyncio.sleep(seconds)
-        while len(self.latencies) < wanted:
-            await asyncio.sleep(_MOMENT)
+        """Returns when there were so many more answers, and so many seconds are over; raises what ended an asker."""
+        wanted, until = len(self.latencies) + answers, time.perf_counter() + seconds
+        while (left := until - time.perf_counter()) > 0 or len(self.latencies) < wanted:
+            wait = max(left, _MOMENT)
+            ended, _ = await asyncio.wait(self._tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            for asker in ended:
+                asker.result()
 
     async def end(self) -> None:
         """Let everybody have their last answer."""

@@ -11,7 +11,7 @@ async def watch(gateway: Server, backend: Server, runs: int) -> list[float]:
     """MiB after each tenth of `runs`, at 64 at once. Raises RuntimeError when one of them failed."""
     sizes: list[float] = []
     for _ in range(PARTS):
-        result = await measure(gateway, backend, Point(64), runs // PARTS, 0, 0)
+        result = await measure(gateway, backend, Point(64), runs // PARTS)
         if result.errors:
             raise RuntimeError(f"{result.errors} runs failed")
         sizes.append(result.mebibytes)

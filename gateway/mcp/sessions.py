@@ -45,7 +45,7 @@ class _Place:
     session: Session | None = None
     secrets: tuple[str, ...] = ()
 
-    def in_use(self) -> Session | None:
+    def open_session(self) -> Session | None:
         """The session if calls can be made in it, which then begins to idle anew."""
         if self.session is None or not self.session.is_open:
             return None
@@ -147,10 +147,10 @@ class Sessions:
     async def _session(self, server: Server) -> tuple[Session, bool]:
         """An open session, and whether it was opened just now."""
         place = self._places.setdefault(server, _Place())
-        if (session := place.in_use()) is not None:  # not behind those who still queue for the lock
+        if (session := place.open_session()) is not None:  # not behind those who still queue for the lock
             return session, False
         async with place.opening:
-            if (session := place.in_use()) is not None:
+            if (session := place.open_session()) is not None:
                 return session, False
             if place.session is not None:
                 await place.session.close()

@@ -22,6 +22,8 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from umi import errors
+
 _log = logging.getLogger("umi.gateway")
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -178,7 +180,7 @@ def address(url: str) -> sa.URL:
 
 def first_line(error: Exception) -> str:
     """What the database or its driver said, for people; without statements, values and passwords."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return errors.first_line(getattr(error, "orig", None) or error)
 
 
 def upsert(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

@@ -217,17 +217,19 @@ def test_a_response_gets_its_texts_as_they_are_written_and_resumes_at_any_number
         for number in range(len(events) - 1):
             after, run_id = events[number].sequence_number, events[0].response.id
             rest = list(client.responses.retrieve(run_id, stream=True, starting_after=after))
-            told = [*events[: number + 1], *rest]
-            assert told_by(told) == told_by(events)
-            others = [(event.type, event.sequence_number) for event in told if event.type not in {TEXT, THOUGHT}]
-            assert others == [
-                (event.type, event.sequence_number) for event in events if event.type not in {TEXT, THOUGHT}
-            ]
+            whole = [*events[: number + 1], *rest]
+            assert told_by(whole) == told_by(events)
+            assert between_parts(whole) == between_parts(events)
 
 
 def told_by(events: list[Any]) -> tuple[str, ...]:
     """The plans and the answer, put together from a response's parts."""
     return tuple("".join(event.delta for event in events if event.type == kind) for kind in (THOUGHT, TEXT))
+
+
+def between_parts(events: list[Any]) -> list[tuple[str, int]]:
+    """What a response's events are and their numbers, but for the parts of texts."""
+    return [(event.type, event.sequence_number) for event in events if event.type not in {THOUGHT, TEXT}]
 
 
 def test_a_plan_that_is_begun_anew_leaves_the_numbers_after_it_as_they_are(speaking: World) -> None:
@@ -237,11 +239,7 @@ def test_a_plan_that_is_begun_anew_leaves_the_numbers_after_it_as_they_are(speak
         again = list(client.responses.retrieve(events[0].response.id, stream=True))
     assert "I have to divide" in told_by(events)[0]
     assert told_by(again) == (PLANS[0].rationale + PLANS[1].rationale, ANSWER)
-    ends = [
-        [(event.type, event.sequence_number) for event in each if not event.type.endswith("delta")]
-        for each in (events, again)
-    ]
-    assert ends[0] == ends[1]
+    assert between_parts(again) == between_parts(events)
 
 
 def test_a_response_whose_time_is_up_in_the_middle_of_a_plan_closes_it(speaking: World) -> None:
@@ -257,8 +255,7 @@ def test_a_response_whose_time_is_up_in_the_middle_of_a_plan_closes_it(speaking:
         assert (closed.type, closed.status) == ("reasoning", "incomplete")
         after = parts[-1].sequence_number
         rest = list(client.responses.retrieve(final.id, stream=True, starting_after=after))
-    told = [event for event in events if event.sequence_number > after]
-    assert rest[-1].sequence_number == told[-1].sequence_number
+    assert rest[-1].sequence_number == events[-1].sequence_number
     assert told_by(rest) == ("", final.output_text)
 
 
